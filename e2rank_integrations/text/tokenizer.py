@@ -1,0 +1,144 @@
+"""Literal token ids: what a user wrote can never become a control token.
+
+A text is split only at control tokens that *we* placed. Everything between two of them, our own words included,
+is one literal string, encoded by the checkpoint's tokenizer with its added tokens removed. For benign text the ids
+equal those of the whole string encoded at once; hostile text stays text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from tokenizers import Tokenizer
+
+from e2rank_integrations.errors import CheckpointError, ProfileError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tokenizers import Encoding
+
+MAX_CHARACTERS = 1_000_000
+"""Of a longer text only this much is tokenised: far beyond every cap, and counts become lower bounds."""
+
+Part = str | int
+"""A piece of an input: text to be encoded literally, or the id of a control token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A text with its frame, as ids that can be cut from the text's end.
+
+    Attributes:
+        opening: Ids before the text's literal.
+        encoding: The literal that ends with the text, and with `ending` where it is whole.
+        ending: Ids that close the literal again after a cut.
+        closing: Ids after the literal.
+        lower_bound: Whether the text was longer than `MAX_CHARACTERS`.
+    """
+
+    opening: tuple[int, ...]
+    encoding: Encoding
+    ending: tuple[int, ...]
+    closing: tuple[int, ...]
+    lower_bound: bool
+
+    def __len__(self) -> int:
+        return len(self.opening) + len(self.encoding) + len(self.closing)
+
+    def ids(self, limit: int) -> tuple[int, ...]:
+        """At most `limit` ids: whole, or cut at the end of a character and closed again."""
+        if len(self) <= limit and not self.lower_bound:
+            return (*self.opening, *self.encoding.ids, *self.closing)
+        kept = limit - len(self.opening) - len(self.ending) - len(self.closing)
+        return (*self.opening, *self.encoding.ids[: self._character_end(kept)], *self.ending, *self.closing)
+
+    def _character_end(self, kept: int) -> int:
+        """The last position up to `kept` that does not split a character over two sides."""
+        offsets = self.encoding.offsets
+        kept = max(0, min(kept, len(offsets)))
+        while 0 < kept < len(offsets) and offsets[kept][0] < offsets[kept - 1][1]:
+            kept -= 1
+        return kept
+
+
+class LiteralTokenizer:
+    """The checkpoint's tokenizer without its control tokens, its truncation, and its padding.
+
+    It holds no mutable state, so threads may share it.
+    """
+
+    def __init__(self, tokenizer_json: str) -> None:
+        config = json.loads(tokenizer_json)
+        self._controls: dict[str, int] = {token["content"]: token["id"] for token in config["added_tokens"]}
+        names = sorted(self._controls, key=len, reverse=True)
+        self._control_pattern = re.compile("|".join(f"({re.escape(name)})" for name in names) or "(?!)")
+        config.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
+        self._encoder: Tokenizer = Tokenizer.from_str(json.dumps(config))
+        unknown = config["model"].get("unk_token")
+        self._forbidden = frozenset(id_ for name, id_ in self._controls.items() if name != unknown)
+
+    def control(self, name: str) -> int:
+        """The id of a control token.
+
+        Raises:
+            ProfileError: the tokenizer has no such token.
+        """
+        if name not in self._controls:
+            raise ProfileError(f"the checkpoint's tokenizer has no control token {name!r}")
+        return self._controls[name]
+
+    def split(self, trusted: str) -> tuple[Part, ...]:
+        """Our own words as parts: control tokens that they name become ids. Never call it with a user's text."""
+        pieces = (piece for piece in self._control_pattern.split(trusted) if piece)
+        return tuple(self._controls.get(piece, piece) for piece in pieces)
+
+    def encode(self, parts: Sequence[Part]) -> tuple[int, ...]:
+        """Ids of parts, neighbouring texts encoded as one literal."""
+        ids: list[int] = []
+        for part in merged(parts):
+            ids.extend((part,) if isinstance(part, int) else self.literal(part).ids)
+        return tuple(ids)
+
+    def line(self, before: Sequence[Part], text: str, after: Sequence[Part]) -> Line:
+        """Encode a text between its frame's parts, ready to be cut."""
+        lower_bound = len(text) > MAX_CHARACTERS
+        *opening, head = merged((*before, ""))
+        tail, *closing = merged(("", *after))
+        literal = self.literal(f"{head}{text[:MAX_CHARACTERS]}{tail}")
+        return Line(self.encode(opening), literal, self.encode((tail,)), self.encode(closing), lower_bound)
+
+    def literal(self, text: str) -> Encoding:
+        """Encode a text without any control token; it must have passed `expect_text`."""
+        encoding: Encoding = self._encoder.encode(text, add_special_tokens=False)
+        if not self._forbidden.isdisjoint(encoding.ids):
+            raise CheckpointError(
+                "this tokenizer's model yields control tokens from plain text, so its inputs cannot be kept literal"
+            )
+        return encoding
+
+    def splits_at_newline(self) -> bool:
+        """Whether a newline before a non-space always ends a token, so that lines may be encoded one by one."""
+        return self.encode(("one.\n[2] two",)) == self.encode(("one.\n",)) + self.encode(("[2] two",))
+
+
+def merged(parts: Sequence[Part]) -> list[Part]:
+    """Join neighbouring texts; an empty text stays where nothing joins it."""
+    out: list[Part] = []
+    for part in parts:
+        if isinstance(part, str) and out and isinstance(out[-1], str):
+            out[-1] += part
+        else:
+            out.append(part)
+    return out
+
+
+@lru_cache(maxsize=8)
+def load_tokenizer(folder: Path) -> LiteralTokenizer:
+    """The tokenizer of a checkpoint's folder, read once per process."""
+    return LiteralTokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"))

@@ -1,0 +1,31 @@
+"""Fixtures that cost something to build, once per session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2rank_integrations import E2RankEncoder
+from tests.support.models import save_qwen3
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen3 with the real tokenizer."""
+    return save_qwen3(tmp_path_factory.mktemp("qwen3"))
+
+
+@pytest.fixture(scope="session")
+def qwen_encoder(qwen_folder: Path) -> E2RankEncoder:
+    """The tiny Qwen3 in float32 on the CPU."""
+    return E2RankEncoder(str(qwen_folder), device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def embedded_encoder() -> E2RankEncoder:
+    """The embedded default in float32 on the CPU."""
+    return E2RankEncoder.embedded(device="cpu", dtype="float32")
