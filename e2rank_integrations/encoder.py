@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from e2rank_integrations import checkpoint, profiles
+from e2rank_integrations import checkpoint
 from e2rank_integrations.engines.registry import DType, EngineKey, local_engine
 from e2rank_integrations.errors import InputError
+from e2rank_integrations.profiles import profile_of
 from e2rank_integrations.text.checks import expect_text
 from e2rank_integrations.text.prompts import InputWriter
 from e2rank_integrations.text.tokenizer import load_tokenizer
@@ -104,8 +105,7 @@ class E2RankEncoder:
 
     def __post_init__(self) -> None:
         if self.profile is None:
-            embedded = self.model == checkpoint.EMBEDDED
-            object.__setattr__(self, "profile", profiles.EMBEDDED if embedded else profiles.E2RANK)
+            object.__setattr__(self, "profile", profile_of(self.model))
 
     def __getstate__(self) -> dict[str, Any]:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}

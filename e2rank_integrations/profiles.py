@@ -231,3 +231,8 @@ EMBEDDED = Profile(
     query_weight=0.7,
 )
 """all-MiniLM-L6-v2, which was not trained for listwise prompts: few documents, and mostly the plain query."""
+
+
+def profile_of(model: str) -> Profile:
+    """The profile that a model has unless another is given: E2Rank's, but for `embedded`."""
+    return EMBEDDED if model == EMBEDDED.name else E2RANK

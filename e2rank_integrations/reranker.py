@@ -162,15 +162,21 @@ class Reranker:
 
         Raises:
             InputError: bad input, or a ranking that kept its order and so has no query vector.
-            TransientError: the engine failed, whatever `on_error` says.
+            TransientError: the engine failed, unless `on_error="keep_order"`, which keeps the ranking as it is.
         """
         if ranking.query_vector is None:
             raise InputError("ranking: it has no query vector, since it is empty or its order was kept")
         started = perf_counter()
         slate = Slate.of(self.encoder, candidates)
         inputs = tuple(dict.fromkeys(slate.missing.values()))
-        encoded = self.encoder.run(inputs)
-        scores = _cosines(slate, dict(zip(inputs, encoded.vectors, strict=True)), ranking.query_vector)
+        try:
+            encoded = self.encoder.run(inputs)
+            scores = _cosines(slate, dict(zip(inputs, encoded.vectors, strict=True)), ranking.query_vector)
+        except TransientError as error:
+            if self.on_error == "raise":
+                raise
+            logger.warning("scoring %d more candidates failed (%s); they are left out", len(slate.candidates), error)
+            return ranking
         found = [
             RankedCandidate(candidate, score, 0, None, vector_source=slate.source(position))
             for position, (candidate, score) in enumerate(zip(slate.candidates, scores, strict=True))
@@ -334,6 +340,8 @@ def _blended(plain: Vector | None, prompt: Vector, weight: float) -> Vector:
 
 
 def _cosines(slate: Slate, computed: Mapping[TokenInput, Vector], query_vector: Vector) -> list[float]:
+    if not slate.candidates:
+        return []
     # Summed row by row rather than by a matrix product, whose rounding depends on a row's neighbours: equal
     # vectors get equal scores, and so ties keep their order.
     scores = (slate.vectors(computed) * query_vector).sum(axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def _checked(candidates: Iterable[str | Candidate]) -> tuple[Candidate, ...]:
     return tuple(_candidate(position, item) for position, item in enumerate(candidates))
 
 
-def _candidate(position: int, item: Any) -> Candidate:
+def _candidate(position: int, item: object) -> Candidate:
     candidate = item if isinstance(item, Candidate) else Candidate(expect_text(item, f"candidate {position}"))
     where = label(position, candidate)
     expect_text(candidate.text, where)

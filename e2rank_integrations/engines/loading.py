@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -13,6 +13,8 @@ from e2rank_integrations.errors import CheckpointError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from transformers import PreTrainedModel
 
     from e2rank_integrations.engines.registry import EngineKey
 
@@ -24,7 +26,7 @@ _UNUSED = ("lm_head.", "position_ids", "rotary_emb.inv_freq")
 _UNREAD = ("pooler.",)
 
 
-def load_model(key: EngineKey) -> Any:
+def load_model(key: EngineKey) -> PreTrainedModel:
     """Load a checkpoint's encoder in evaluation mode onto its device.
 
     Raises:
@@ -38,7 +40,9 @@ def load_model(key: EngineKey) -> Any:
             torch.set_default_dtype(default)
     if key.adapter is not None:
         model = _with_adapter(model, key.adapter)
-    return model.to(key.device).eval()
+    model.eval()  # type: ignore[no-untyped-call]
+    model.to(torch.device(key.device))
+    return model
 
 
 def _expect_architecture(key: EngineKey) -> None:
@@ -50,7 +54,7 @@ def _expect_architecture(key: EngineKey) -> None:
         )
 
 
-def _from_pretrained(key: EngineKey) -> Any:
+def _from_pretrained(key: EngineKey) -> PreTrainedModel:
     from transformers import AutoModel
 
     try:
@@ -65,7 +69,7 @@ def _from_pretrained(key: EngineKey) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{key.folder} cannot be loaded: {type(error).__name__}: {error}") from error
     _expect_complete(key.folder, report)
-    return model
+    return cast("PreTrainedModel", model)
 
 
 def _expect_complete(folder: Path, report: dict[str, Any]) -> None:
@@ -88,7 +92,7 @@ def _listed(what: str, names: list[str]) -> str:
     return f"{len(names)} {what}" + (f" ({names[0]}, …)" if names else "")
 
 
-def _with_adapter(model: Any, adapter: str) -> Any:
+def _with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     """Merge a LoRA adapter's weights into the model's."""
     if not (Path(adapter) / "adapter_model.safetensors").is_file():
         raise CheckpointError(f"{adapter!r} holds no adapter_model.safetensors; give the folder of a LoRA adapter")
@@ -96,4 +100,4 @@ def _with_adapter(model: Any, adapter: str) -> Any:
         from peft import PeftModel
     except ImportError as error:
         raise MissingExtraError("peft", "adapter") from error
-    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return cast("PreTrainedModel", PeftModel.from_pretrained(model, adapter).merge_and_unload())

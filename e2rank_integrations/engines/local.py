@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from e2rank_integrations.engines.batching import batches
 from e2rank_integrations.engines.loading import load_model
+from e2rank_integrations.engines.registry import DType
 from e2rank_integrations.errors import CheckpointError, EngineMemoryError, InputError, NonFiniteError
 from e2rank_integrations.threads import in_thread
 from e2rank_integrations.values import Encoded, Usage
@@ -20,7 +21,9 @@ from e2rank_integrations.values import Encoded, Usage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from e2rank_integrations.engines.registry import DType, EngineKey
+    from transformers import PreTrainedModel
+
+    from e2rank_integrations.engines.registry import EngineKey
     from e2rank_integrations.profiles import Pooling
     from e2rank_integrations.values import Matrix, TokenInput
 
@@ -38,7 +41,7 @@ class LocalEngine:
 
     def __init__(self, key: EngineKey) -> None:
         self.key = key
-        self._model: Any = None
+        self._model: PreTrainedModel | None = None
         self._process = os.getpid()
         self._lock = threading.Lock()
 
@@ -81,7 +84,7 @@ class LocalEngine:
         """As `encode`, in one of the package's threads."""
         return await in_thread(self.encode, inputs)
 
-    def _ready(self) -> Any:
+    def _ready(self) -> PreTrainedModel:
         if self.key.device.startswith("cuda") and os.getpid() != self._process:
             raise CheckpointError(
                 "this process was forked after the engine was made, and CUDA does not survive a fork; "
@@ -91,7 +94,7 @@ class LocalEngine:
             self._model = load_model(self.key)
         return self._model
 
-    def _embed(self, model: Any, batch: Sequence[TokenInput]) -> Matrix:
+    def _embed(self, model: PreTrainedModel, batch: Sequence[TokenInput]) -> Matrix:
         """Embed one batch, halving it for as long as memory runs out."""
         try:
             return _forward(model, batch, self.key.pooling)
@@ -139,16 +142,16 @@ def _cuda_index(device: torch.device) -> int:
 
 
 def _settled_dtype(dtype: DType, device: str) -> DType:
-    if dtype in {"float32", "bfloat16", "float16"}:
-        return dtype
+    if dtype not in get_args(DType):
+        raise InputError(f"dtype: expected one of {', '.join(get_args(DType))}, found {dtype!r}")
     if dtype != "auto":
-        raise InputError(f"dtype: expected 'auto', 'float32', 'bfloat16' or 'float16', found {dtype!r}")
+        return dtype
     return "bfloat16" if _computes_bfloat16(device) else "float32"
 
 
 def _computes_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False
     found = torch.cpu.get_capabilities()
@@ -156,7 +159,7 @@ def _computes_bfloat16(device: str) -> bool:
 
 
 @torch.inference_mode()
-def _forward(model: Any, batch: Sequence[TokenInput], pooling: Pooling) -> Matrix:
+def _forward(model: PreTrainedModel, batch: Sequence[TokenInput], pooling: Pooling) -> Matrix:
     """Unit float32 rows of one batch, padded on the right where lengths differ."""
     lengths = torch.tensor([len(item.ids) for item in batch])
     longest = int(lengths.max())

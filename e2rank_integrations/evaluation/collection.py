@@ -1,0 +1,143 @@
+"""A judged collection in BEIR's layout: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from e2rank_integrations.errors import InputError
+from e2rank_integrations.text.checks import expect_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Qrels = dict[str, dict[str, int]]
+"""Grades by query id and document id; 0 is judged and not relevant."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Collection:
+    """Documents, judged queries and their grades.
+
+    Attributes:
+        name: How tables call it, such as `scifact test`.
+        documents: Text by id, in the corpus's order: title, a space, text.
+        queries: Text by id, in the order of the judgements; only judged ones.
+        qrels: Grades by query id and document id. A judged document may be absent from the corpus; then no
+            ranking can find it, and it counts against all of them, as trec_eval has it.
+    """
+
+    name: str
+    documents: Mapping[str, str] = field(repr=False)
+    queries: Mapping[str, str] = field(repr=False)
+    qrels: Mapping[str, Mapping[str, int]] = field(repr=False)
+
+    def document(self, document_id: str) -> str:
+        """A document's text.
+
+        Raises:
+            InputError: the corpus has no such document.
+        """
+        if document_id not in self.documents:
+            raise InputError(f"{self.name}: no document with id {document_id!r} in the corpus")
+        return self.documents[document_id]
+
+
+def load_collection(folder: str | Path, split: str = "test") -> Collection:
+    """Read a collection.
+
+    Args:
+        folder: Holds the three files.
+        split: Which judgements: `qrels/<split>.tsv`.
+
+    Raises:
+        InputError: a file is missing or a row is not what BEIR writes, with the file and the line's number.
+    """
+    folder = Path(folder)
+    qrels = _read_qrels(folder / "qrels" / f"{split}.tsv")
+    queries = _read_texts(folder / "queries.jsonl")
+    unknown = next((query for query in qrels if query not in queries), None)
+    if unknown is not None:
+        raise InputError(f"{folder / 'queries.jsonl'}: no query with id {unknown!r}, which {split}.tsv judges")
+    return Collection(
+        name=f"{folder.resolve().name} {split}",
+        documents=_read_texts(folder / "corpus.jsonl"),
+        queries={query: _expect_words(queries[query], folder, query) for query in qrels},
+        qrels=qrels,
+    )
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Each line that is not blank, without its end, after its place (`corpus.jsonl, line 3`).
+
+    Raises:
+        InputError: no such file, or not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                where = f"{path}, line {number}"
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    raise InputError(f"{where}: expected UTF-8, found byte 0x{raw[error.start]:02X}") from None
+                if line.strip():
+                    yield where, line
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({type(error).__name__})") from error
+
+
+def _read_texts(path: Path) -> dict[str, str]:
+    """Title and text, or text alone, by id."""
+    texts: dict[str, str] = {}
+    for where, line in numbered_lines(path):
+        row = _json_object(where, line)
+        key = row.get("_id")
+        if not isinstance(key, str) or not key:
+            raise InputError(f"{where}: expected a string under '_id', found {type(key).__name__}")
+        if key in texts:
+            raise InputError(f"{where}: id {key!r} a second time; ids must be unique")
+        title = expect_text(row.get("title") or "", f"{where}, title")
+        texts[key] = f"{title} {expect_text(row.get('text'), f'{where}, text')}".strip()
+    return texts
+
+
+def _json_object(where: str, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: expected a JSON object ({type(error).__name__})") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+def _read_qrels(path: Path) -> Qrels:
+    qrels: Qrels = {}
+    for position, (where, line) in enumerate(numbered_lines(path)):
+        columns = line.split("\t")
+        if len(columns) != 3:  # noqa: PLR2004
+            raise InputError(f"{where}: expected query, document and grade between tabs, found {len(columns)} columns")
+        query, document, grade = columns
+        if position == 0 and not _is_grade(grade):
+            continue  # the head of the table
+        if not _is_grade(grade):
+            raise InputError(f"{where}: expected a whole number as the grade")
+        if document in qrels.setdefault(query, {}):
+            raise InputError(f"{where}: query {query!r} judges document {document!r} a second time")
+        qrels[query][document] = int(grade)
+    if not qrels:
+        raise InputError(f"{path}: it judges no query")
+    return qrels
+
+
+def _is_grade(text: str) -> bool:
+    return text.strip().removeprefix("-").isdecimal()
+
+
+def _expect_words(query: str, folder: Path, key: str) -> str:
+    if not query:
+        raise InputError(f"{folder / 'queries.jsonl'}: query {key!r} is blank")
+    return query

@@ -1,0 +1,187 @@
+"""LangChain's document compressor over the core's `Reranker`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.documents import BaseDocumentCompressor, Document
+from pydantic import Field, PrivateAttr, model_validator
+
+from e2rank_integrations.errors import InputError
+from e2rank_integrations.langchain.embeddings import E2RankEmbeddings
+from e2rank_integrations.langchain.model import ModelFields
+from e2rank_integrations.langchain.stores import reader
+from e2rank_integrations.langchain.tracing import atraced, traced
+from e2rank_integrations.reranker import OnError, Reranker
+from e2rank_integrations.stores import expect_same_embedding
+from e2rank_integrations.threads import in_thread
+from e2rank_integrations.values import Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from langchain_core.callbacks import Callbacks
+
+    from e2rank_integrations.stores import VectorStore
+    from e2rank_integrations.values import RankedCandidate, Ranking
+
+SCORE_KEY = "relevance_score"
+ERROR_KEY = "rerank_error"
+
+
+class E2RankReranker(ModelFields, BaseDocumentCompressor):
+    """Reorders documents by their cosine to the listwise prompt of the query.
+
+    Each returned document is a copy of the one given, with the cosine under `relevance_score` in its metadata. Where a
+    failure was absorbed (`on_error="keep_order"`) there is no score, and `rerank_error` names the failure.
+
+    Vectors come, in this order, from the document's own state (if `trust_document_state`), from `vectorstore` by id,
+    or are computed.
+
+    Example:
+        ```python
+        reranker = E2RankReranker(embeddings=embeddings, vectorstore=store, top_n=3)
+        ContextualCompressionRetriever(base_compressor=reranker, base_retriever=store.as_retriever())
+        ```
+    """
+
+    embeddings: E2RankEmbeddings | None = Field(default=None, repr=False)
+    """Embeddings whose model to use, instead of naming it again."""
+
+    top_n: int | None = 3
+    """Documents to return, at least 1; None for all."""
+
+    num_input_docs: int | None = None
+    """Candidates listed in the prompt; the profile's by default."""
+
+    query_weight: float | None = None
+    """Share of the plain query in the query vector, in [0, 1]; the profile's by default."""
+
+    score_threshold: float | None = None
+    """Least cosine of a returned document, in [-1, 1]."""
+
+    on_error: OnError = "raise"
+    """On a transient failure, raise it or return the documents in the order given."""
+
+    prompt_text_key: str | None = None
+    """Metadata key of a shorter text for the prompt; documents without it are listed with their whole text."""
+
+    vectorstore: Any = Field(default=None, repr=False)
+    """Where the documents' vectors are stored: a Chroma collection or a LangChain vector store. A stored vector is used
+    where the stored text is the document's own."""
+
+    trust_document_state: bool = False
+    """Use the vectors that an `EmbeddingsRedundantFilter` left on the documents. Only where that filter has the same
+    embeddings: such a vector does not say which model made it."""
+
+    _reranker: Reranker = PrivateAttr()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_of_embeddings(cls, values: Any) -> Any:  # noqa: ANN401 - whatever pydantic was given
+        embeddings = values.get("embeddings") if isinstance(values, dict) else None
+        if not isinstance(embeddings, E2RankEmbeddings):
+            return values
+        if values.get("encoder") not in {None, embeddings.encoder}:
+            raise ValueError("encoder: it is another than that of the embeddings; give one of the two")
+        return {**values, "encoder": embeddings.encoder}
+
+    @model_validator(mode="after")
+    def _with_reranker(self) -> Self:
+        self._reranker = Reranker(
+            self.encoder,
+            top_n=self.top_n,
+            num_input_docs=self.num_input_docs,
+            query_weight=self.query_weight,
+            score_threshold=self.score_threshold,
+            on_error=self.on_error,
+        )
+        return self
+
+    @property
+    def core(self) -> Reranker:
+        """The framework-free reranker that does the work."""
+        return self._reranker
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> Sequence[Document]:
+        """Rerank documents; see the class for what is returned.
+
+        Raises:
+            InputError: bad input.
+            StoreMismatchError: another model made the vectors in `vectorstore`.
+            TransientError: the engine failed, unless `on_error="keep_order"`.
+        """
+        if not documents:
+            return []
+        with traced(callbacks, query, len(documents)) as report:
+            ranking = self._reranker.rank(query, self.candidates(documents))
+            report(ranking)
+        return [reranked(documents[item.old_position or 0], item, ranking) for item in ranking]
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> Sequence[Document]:
+        """As `compress_documents`, without blocking the event loop."""
+        if not documents:
+            return []
+        async with atraced(callbacks, query, len(documents)) as report:
+            ranking = await self._reranker.arank(query, await in_thread(self.candidates, documents))
+            report(ranking)
+        return [reranked(documents[item.old_position or 0], item, ranking) for item in ranking]
+
+    def rank(self, documents: Sequence[Document], query: str) -> Ranking:
+        """The `Ranking` behind `compress_documents`: who moved, what was cut, what it cost."""
+        return self._reranker.rank(query, self.candidates(documents))
+
+    def candidates(self, documents: Sequence[Document]) -> list[Candidate]:
+        """Documents as candidates, with the vectors that are to be had."""
+        stored = self._stored(documents)
+        return [self._candidate(document, stored) for document in documents]
+
+    def _stored(self, documents: Sequence[Document]) -> Mapping[str, Candidate]:
+        if self.vectorstore is None:
+            return {}
+        store: VectorStore = reader(self.vectorstore)
+        records = store.get([document.id for document in documents if document.id is not None])
+        expect_same_embedding(store, self.encoder, list(records.values()))
+        return records
+
+    def _candidate(self, document: Document, stored: Mapping[str, Candidate]) -> Candidate:
+        if not isinstance(document, Document):
+            raise InputError(f"documents: expected LangChain Documents, found {type(document).__name__}")
+        candidate = Candidate(
+            document.page_content,
+            id=document.id,
+            prompt_text=self._prompt_text(document),
+            metadata=document.metadata,
+        )
+        return _with_vector(candidate, self._state(document), stored.get(document.id or ""))
+
+    def _prompt_text(self, document: Document) -> str | None:
+        return None if self.prompt_text_key is None else document.metadata.get(self.prompt_text_key)
+
+    def _state(self, document: Document) -> Any:  # noqa: ANN401 - a vector of whatever type the filter left
+        state = getattr(document, "state", None) if self.trust_document_state else None
+        return state.get("embedded_doc") if isinstance(state, dict) else None
+
+
+def reranked(document: Document, item: RankedCandidate, ranking: Ranking) -> Document:
+    """A copy of a document with its score; what an earlier reranker wrote there does not survive."""
+    metadata = {key: value for key, value in document.metadata.items() if key not in {SCORE_KEY, ERROR_KEY}}
+    if item.score is not None:
+        metadata[SCORE_KEY] = item.score
+    if ranking.error is not None:
+        metadata[ERROR_KEY] = type(ranking.error).__name__
+    return document.model_copy(update={"metadata": metadata})
+
+
+def _with_vector(candidate: Candidate, state: Any, record: Candidate | None) -> Candidate:  # noqa: ANN401 - see _state
+    if state is not None:
+        return replace(candidate, vector=state, vector_source="document")
+    # A text that was changed after retrieval is no longer what the stored vector embeds.
+    if record is not None and record.vector is not None and record.text == candidate.text:
+        return replace(candidate, vector=record.vector, vector_source="store")
+    return candidate

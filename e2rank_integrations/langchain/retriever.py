@@ -1,0 +1,125 @@
+"""A LangChain retriever that takes stored vectors out of the index and reranks with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+
+from e2rank_integrations.langchain.embeddings import E2RankEmbeddings
+from e2rank_integrations.langchain.reranker import E2RankReranker, reranked
+from e2rank_integrations.langchain.stores import reader
+from e2rank_integrations.langchain.tracing import atraced, traced
+from e2rank_integrations.search import Searcher
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+
+    from e2rank_integrations.values import Ranking
+
+
+class E2RankRetriever(BaseRetriever):
+    """Retrieves from a vector store and reranks what it finds, embedding no stored document again.
+
+    Example:
+        ```python
+        store = Chroma(embedding_function=E2RankEmbeddings(model="embedded"))
+        retriever = E2RankRetriever(vectorstore=store, k=4, fetch_k=50)
+        retriever.invoke("…", filter={"source": "manual"})
+        ```
+    """
+
+    vectorstore: Any = Field(repr=False)
+    """A LangChain vector store (Chroma, or in memory, give their vectors back), or a Chroma collection."""
+
+    reranker: E2RankReranker = Field(default=None)  # type: ignore[assignment]  # set by the validator
+    """Its encoder must be the one that made the index; by default made of the store's own `E2RankEmbeddings`."""
+
+    k: int = Field(default=4, ge=1)
+    """Documents to return; the reranker's `top_n` is not used."""
+
+    fetch_k: int = Field(default=50, ge=1)
+    """Candidates to take from the store, for each search."""
+
+    search_again: bool = False
+    """Search the store a second time with the vector of the listwise prompt."""
+
+    search_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Search arguments of the store for every call, `filter` among them; those of a call come on top."""
+
+    vector_lookup: Any = Field(default=None, repr=False)
+    """For a store that cannot be read otherwise: a callable from ids to their stored vectors."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    _searcher: Searcher = PrivateAttr()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reranker_of_store(cls, values: Any) -> Any:  # noqa: ANN401 - whatever pydantic was given
+        if not isinstance(values, dict) or values.get("reranker") is not None:
+            return values
+        embeddings = getattr(values.get("vectorstore"), "embeddings", None)
+        if not isinstance(embeddings, E2RankEmbeddings):
+            raise ValueError(
+                "reranker: give one, since the vector store has no E2RankEmbeddings to take the model from"
+            )  # noqa: TRY004 - pydantic reports ValueError
+        return {**values, "reranker": E2RankReranker(embeddings=embeddings)}
+
+    @model_validator(mode="after")
+    def _with_searcher(self) -> Self:
+        store = reader(self.vectorstore, self.vector_lookup)
+        self._searcher = Searcher(store, self.reranker.core, fetch_k=self.fetch_k, search_again=self.search_again)
+        return self
+
+    def save_fingerprint(self) -> None:
+        """Keep the embedding's fingerprint with the collection, so that another model is refused at once.
+
+        Raises:
+            StoreMismatchError: the stored vectors are not this model's.
+            StoreError: the store has no place for it.
+        """
+        self._searcher.save_fingerprint()
+
+    def rank(self, query: str, *, k: int | None = None, **options: Any) -> Ranking:
+        """The `Ranking` behind `invoke`: who moved, what was cut, what it cost."""
+        return self._searcher.search(query, self._k(k), **self._options(options))
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None, **options: Any
+    ) -> list[Document]:
+        retrieved = self._searcher.retrieve(query, self._k(k), **self._options(options))
+        if not retrieved.candidates:
+            return []
+        with traced(run_manager.get_child(), query, len(retrieved.candidates)) as report:
+            ranking = self._searcher.rerank(retrieved, self._k(k))
+            report(ranking)
+        return _documents(ranking)
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None, **options: Any
+    ) -> list[Document]:
+        retrieved = await self._searcher.aretrieve(query, self._k(k), **self._options(options))
+        if not retrieved.candidates:
+            return []
+        async with atraced(run_manager.get_child(), query, len(retrieved.candidates)) as report:
+            ranking = await self._searcher.arerank(retrieved, self._k(k))
+            report(ranking)
+        return _documents(ranking)
+
+    def _k(self, k: int | None) -> int:
+        return self.k if k is None else k
+
+    def _options(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {**self.search_kwargs, **options}
+
+
+def _documents(ranking: Ranking) -> list[Document]:
+    return [
+        reranked(
+            Document(item.candidate.text, id=item.candidate.id, metadata=dict(item.candidate.metadata)), item, ranking
+        )
+        for item in ranking
+    ]

@@ -1,0 +1,129 @@
+"""Taking stored vectors out of LangChain's vector stores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.documents import Document
+from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_core.vectorstores import VectorStore as LangChainStore
+
+from e2rank_integrations.errors import InputError, StoreError
+from e2rank_integrations.stores.base import SAMPLE_RECORDS, TEXT_HASH_KEY, text_hash, without_stale_vectors
+from e2rank_integrations.values import Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+    import numpy.typing as npt
+    from chromadb import Collection
+
+    from e2rank_integrations.stores.base import VectorStore
+    from e2rank_integrations.values import Vector
+
+    VectorLookup = Callable[[list[str]], Mapping[str, npt.ArrayLike]]
+
+
+def with_text_hash(documents: Iterable[Document]) -> list[Document]:
+    """Copies of documents that carry the hash of their text, by which stale vectors are found later."""
+    return [
+        document.model_copy(update={"metadata": {**document.metadata, TEXT_HASH_KEY: text_hash(document.page_content)}})
+        for document in documents
+    ]
+
+
+def reader(store: object, vector_lookup: VectorLookup | None = None) -> VectorStore:
+    """The store as candidates with their vectors.
+
+    Args:
+        store: A `VectorStore` of this package, a Chroma collection, or any vector store of LangChain.
+        vector_lookup: Gives stored vectors by id, for a LangChain store that cannot be read otherwise.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if vector_lookup is None:
+        collection = store if _is_chroma(store) else getattr(store, "_collection", None)
+        if _is_chroma(collection):
+            from e2rank_integrations.langchain.chroma import LangChainChroma
+
+            return LangChainChroma(cast("Collection", collection))
+        if isinstance(store, InMemoryVectorStore):
+            return InMemoryStore(store)
+    if isinstance(store, LangChainStore):
+        return DocumentStore(store, vector_lookup)
+    if all(hasattr(store, name) for name in ("search", "get", "sample")):
+        return store  # type: ignore[return-value]  # has the methods of a VectorStore
+    raise InputError(
+        f"vectorstore: expected a LangChain vector store or a Chroma collection, found {type(store).__name__}"
+    )
+
+
+class DocumentStore:
+    """Any LangChain vector store, with a way to its vectors or without one; without, they are computed.
+
+    Args:
+        store: It must search by vector.
+        vector_lookup: Stored vectors by id; ids that it lacks may be absent.
+    """
+
+    fingerprint = None
+
+    def __init__(self, store: LangChainStore, vector_lookup: VectorLookup | None) -> None:
+        self._store = store
+        self._vectors = vector_lookup or (lambda _: {})
+
+    @property
+    def identity(self) -> Hashable:
+        """The store object itself, kept alive so that its identity is never another's."""
+        return self._store
+
+    def save_fingerprint(self, fingerprint: str) -> None:
+        """Refused: LangChain's stores have no place for it."""
+        raise StoreError(f"{type(self._store).__name__} has no place to keep a fingerprint; vectors are spot-checked")
+
+    def search(self, vector: Vector, k: int, **options: Any) -> list[Candidate]:
+        """The k nearest documents, with vectors where the lookup has them."""
+        documents = self._store.similarity_search_by_vector([float(value) for value in vector], k, **options)
+        return self._candidates(documents)
+
+    def get(self, ids: Sequence[str]) -> Mapping[str, Candidate]:
+        """Stored documents by id."""
+        documents = self._store.get_by_ids(list(dict.fromkeys(ids)))
+        return {str(record.id): record for record in self._candidates(documents)}
+
+    def sample(self) -> list[Candidate]:
+        """Nothing: LangChain's stores cannot list their documents. What a search finds is checked instead."""
+        return []
+
+    def _candidates(self, documents: Sequence[Document]) -> list[Candidate]:
+        vectors = self._vectors([document.id for document in documents if document.id is not None])
+        records = [
+            Candidate(
+                document.page_content,
+                id=document.id,
+                vector=None if document.id is None else vectors.get(document.id),
+                vector_source="store",
+                metadata=document.metadata,
+            )
+            for document in documents
+        ]
+        return without_stale_vectors(records)
+
+
+class InMemoryStore(DocumentStore):
+    """LangChain's own `InMemoryVectorStore`, whose records can be read."""
+
+    def __init__(self, store: InMemoryVectorStore) -> None:
+        super().__init__(store, lambda ids: {id_: store.store[id_]["vector"] for id_ in ids if id_ in store.store})
+        self._records = store.store
+
+    def sample(self) -> list[Candidate]:
+        """The first records."""
+        return list(self.get(list(self._records)[:SAMPLE_RECORDS]).values())
+
+
+def _is_chroma(store: object) -> bool:
+    """Whether it is a collection of the native client, told without importing chromadb."""
+    kind = type(store)
+    return kind.__name__ == "Collection" and kind.__module__.startswith("chromadb.")

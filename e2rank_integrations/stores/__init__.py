@@ -1,0 +1,8 @@
+"""Vector stores that give stored vectors back."""
+
+from __future__ import annotations
+
+from e2rank_integrations.stores.base import TEXT_HASH_KEY, VectorStore, text_hash
+from e2rank_integrations.stores.trust import FINGERPRINT_KEY, expect_same_embedding
+
+__all__ = ["FINGERPRINT_KEY", "TEXT_HASH_KEY", "VectorStore", "expect_same_embedding", "text_hash"]

@@ -1,0 +1,86 @@
+"""What a vector store must do to be reranked without embedding its documents again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+    from e2rank_integrations.values import Candidate, Vector
+
+logger = logging.getLogger(__name__)
+
+TEXT_HASH_KEY = "e2rank_text_sha256"
+"""Metadata key under which `text_hash` of the embedded text may be stored beside a record."""
+
+SAMPLE_RECORDS = 64
+"""How many records a store is asked for where a few are to be checked."""
+
+
+class VectorStore(Protocol):
+    """A collection of texts with their stored vectors."""
+
+    @property
+    def identity(self) -> Hashable:
+        """Tells this collection from every other of the process."""
+        ...
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The saved fingerprint of the embedding, as JSON; None where there is none."""
+        ...
+
+    def save_fingerprint(self, fingerprint: str) -> None:
+        """Keep a fingerprint with the collection.
+
+        Raises:
+            StoreError: the store has no place for it.
+        """
+        ...
+
+    def search(self, vector: Vector, k: int, **options: Any) -> list[Candidate]:
+        """The k nearest records, best first, with their stored vectors.
+
+        Args:
+            vector: Unit vector, shape (width,).
+            k: Records wanted, at least 1; fewer come back where there are fewer.
+            options: The store's own search arguments, metadata filters among them.
+
+        Raises:
+            StoreError: the store refuses the search.
+        """
+        ...
+
+    def get(self, ids: Sequence[str]) -> Mapping[str, Candidate]:
+        """Stored records by id; ids that are not stored are absent."""
+        ...
+
+    def sample(self) -> list[Candidate]:
+        """Some `SAMPLE_RECORDS` stored records with text and vector, for a spot check; none if it cannot say."""
+        ...
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text, to be stored under `TEXT_HASH_KEY` in the metadata of its record."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def without_stale_vectors(records: Sequence[Candidate]) -> list[Candidate]:
+    """Take the vector from records whose stored text hash is no longer that of their text."""
+    checked = [replace(record, vector=None) if _is_stale(record) else record for record in records]
+    stale = sum(old is not new for old, new in zip(records, checked, strict=True))
+    if stale:
+        logger.warning(
+            "%d of %d stored vectors are older than their texts and are computed again; index those anew",
+            stale, len(records),
+        )  # fmt: skip
+    return checked
+
+
+def _is_stale(record: Candidate) -> bool:
+    saved = record.metadata.get(TEXT_HASH_KEY)
+    return record.vector is not None and saved is not None and saved != text_hash(record.text)

@@ -1,0 +1,98 @@
+"""Chroma, through its native client: in memory, on disk, or a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from e2rank_integrations.errors import MissingExtraError, StoreError
+from e2rank_integrations.stores.base import SAMPLE_RECORDS, without_stale_vectors
+from e2rank_integrations.stores.trust import FINGERPRINT_KEY
+from e2rank_integrations.values import Candidate
+
+try:
+    from chromadb.errors import ChromaError
+except ImportError as error:
+    raise MissingExtraError("chromadb", "chroma") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+    from chromadb.api.models.Collection import Collection
+
+    from e2rank_integrations.values import Vector
+
+
+class ChromaStore:
+    """A Chroma collection as candidates with their stored vectors.
+
+    Args:
+        collection: The native client's; of a LangChain store, see `e2rank_integrations.langchain.E2RankRetriever`.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    @property
+    def identity(self) -> Hashable:
+        """The collection's own id, new for every collection ever made."""
+        return self._collection.id
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What was saved in the collection's metadata."""
+        saved = (self._collection.metadata or {}).get(FINGERPRINT_KEY)
+        return None if saved is None else str(saved)
+
+    def save_fingerprint(self, fingerprint: str) -> None:
+        """Keep a fingerprint in the collection's metadata, beside what is there.
+
+        Chroma replaces the metadata as a whole and refuses index settings (`hnsw:…`) among it, even unchanged; those
+        stay in force in the collection's configuration, where Chroma keeps them, but leave the metadata.
+        """
+        kept = {key: value for key, value in (self._collection.metadata or {}).items() if not key.startswith("hnsw:")}
+        self._collection.modify(metadata={**kept, FINGERPRINT_KEY: fingerprint})
+
+    def search(self, vector: Vector, k: int, **options: Any) -> list[Candidate]:
+        """The k nearest records with their vectors, in one request.
+
+        Args:
+            vector: Unit vector, shape (width,).
+            k: Records wanted.
+            options: Of `Collection.query`: `where`, `where_document`, `ids`.
+
+        Raises:
+            StoreError: Chroma refuses the search.
+        """
+        try:
+            found = self._collection.query(
+                query_embeddings=vector[None].tolist(),
+                n_results=k,
+                include=["documents", "metadatas", "embeddings"],
+                **options,
+            )
+        except (ChromaError, ValueError, TypeError) as error:
+            raise StoreError(f"Chroma refused the search: {error}") from error
+        columns = (found["ids"], found["documents"], found["metadatas"], found["embeddings"])
+        return _candidates(*(column[0] for column in columns))  # type: ignore[index]  # all were included
+
+    def get(self, ids: Sequence[str]) -> Mapping[str, Candidate]:
+        """Stored records by id. Chroma ignores the order asked for and leaves out what it lacks."""
+        if not ids:
+            return {}
+        found = self._collection.get(ids=list(dict.fromkeys(ids)), include=["documents", "metadatas", "embeddings"])
+        records = _candidates(found["ids"], found["documents"], found["metadatas"], found["embeddings"])
+        return {str(record.id): record for record in records}
+
+    def sample(self) -> list[Candidate]:
+        """The first records."""
+        found = self._collection.get(limit=SAMPLE_RECORDS, include=["documents", "metadatas", "embeddings"])
+        return _candidates(found["ids"], found["documents"], found["metadatas"], found["embeddings"])
+
+
+def _candidates(ids: Any, texts: Any, metadatas: Any, vectors: Any) -> list[Candidate]:
+    """Rows of a Chroma answer; a record may lack its text and its metadata, but not its vector."""
+    records = [
+        Candidate(text or "", id=id_, vector=vector, vector_source="store", metadata=metadata or {})
+        for id_, text, metadata, vector in zip(ids, texts, metadatas, vectors, strict=True)
+    ]
+    return without_stale_vectors(records)

@@ -1,0 +1,101 @@
+"""Whether an index holds this model's vectors: by its saved fingerprint, else by embedding a few records again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from e2rank_integrations.encoder import Fingerprint
+from e2rank_integrations.errors import StoreError, StoreMismatchError
+from e2rank_integrations.slate import unit
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from e2rank_integrations.encoder import E2RankEncoder
+    from e2rank_integrations.stores.base import VectorStore
+    from e2rank_integrations.values import Candidate, Vector
+
+FINGERPRINT_KEY = "e2rank_fingerprint"
+"""Collection metadata key of the fingerprint."""
+
+LEAST_COSINE = 0.999
+"""Of a stored vector to the same text embedded again; bfloat16 against float32 gives .9998."""
+
+SPOT_CHECKED = 3
+"""Records that are embedded again, the longest ones: a long text shows another cap, too."""
+
+_checked: set[tuple[Hashable, Fingerprint]] = set()
+
+
+def expect_same_embedding(store: VectorStore, encoder: E2RankEncoder, found: Sequence[Candidate] = ()) -> None:
+    """Refuse an index that another model, adapter, pooling, format or cap made.
+
+    A saved fingerprint is compared. Without one, a few stored records, the longest among them, are embedded again,
+    once per process.
+
+    Args:
+        store: The index.
+        encoder: The model that is to read it.
+        found: Records of a search, for a store that cannot show a sample.
+
+    Raises:
+        StoreMismatchError: the vectors are not this encoder's.
+    """
+    saved = store.fingerprint
+    if saved is not None:
+        _expect_same_fingerprint(_parsed(saved), encoder.fingerprint)
+        return
+    key = (store.identity, encoder.fingerprint)
+    if key not in _checked and _spot_check(store.sample() or found, encoder):
+        _checked.add(key)
+
+
+def _parsed(saved: str) -> Fingerprint:
+    try:
+        return Fingerprint.from_json(saved)
+    except ValueError as error:
+        raise StoreError(
+            f"the collection's {FINGERPRINT_KEY!r} is not one that this version wrote; save it again"
+        ) from error
+
+
+def _expect_same_fingerprint(saved: Fingerprint, ours: Fingerprint) -> None:
+    names = ours.differences(saved)
+    if names:
+        found = ", ".join(f"{name} {getattr(saved, name)!r} (here {getattr(ours, name)!r})" for name in names)
+        raise StoreMismatchError(
+            f"the index was made by {saved.model!r} and this encoder is {ours.model!r}; they differ in {found}; "
+            f"use the encoder that made the index, or index again"
+        )
+
+
+def _spot_check(records: Sequence[Candidate], encoder: E2RankEncoder) -> bool:
+    """Embed records again and compare; False where there is nothing to compare."""
+    records = [record for record in records if record.vector is not None and record.text]
+    records = sorted(records, key=lambda record: len(record.text), reverse=True)[:SPOT_CHECKED]
+    for record in records:
+        _expect_width(record, encoder.width)
+    vectors = encoder.encode_documents([record.text for record in records])
+    for record, vector in zip(records, vectors, strict=True):
+        _expect_close(record, vector)
+    return bool(records)
+
+
+def _expect_width(record: Candidate, width: int) -> None:
+    found = len(record.vector)  # type: ignore[arg-type]  # a store's vectors have a length
+    if found != width:
+        raise StoreMismatchError(
+            f"record {record.id!r}: its vector has width {found}, and this model's have {width}; "
+            f"use the encoder that made the index, or index again"
+        )
+
+
+def _expect_close(record: Candidate, vector: Vector) -> None:
+    stored = unit(record.vector, len(vector), f"record {record.id!r}")  # type: ignore[arg-type]  # not None here
+    cosine = float(stored @ vector)
+    if cosine < LEAST_COSINE:
+        raise StoreMismatchError(
+            f"record {record.id!r}: its stored vector has cosine {cosine:.3f} to this model's embedding of its text, "
+            f"expected at least {LEAST_COSINE}; the index was made by another model or with other settings: use "
+            f"the encoder that made it, or index again"
+        )
