@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 _TEXT_ROWS = 20
 _HTML_ROWS = 50
 _SNIPPET_CHARS = 120
+_COLUMNS = ("#", "moved", "score", "id", "in prompt", "vector", "text")
 
 
 def as_text(ranking: Ranking) -> str:
@@ -24,7 +25,7 @@ def as_text(ranking: Ranking) -> str:
 
 def as_html(ranking: Ranking) -> str:
     """A table of the results with the start of each text and an arrow for each move."""
-    head = "".join(f"<th>{name}</th>" for name in ("#", "moved", "score", "id", "in prompt", "vector", "text"))
+    head = "".join(f"<th style='text-align:left'>{name}</th>" for name in _COLUMNS)
     rows = "".join(_html_row(item) for item in ranking.results[:_HTML_ROWS])
     hidden = len(ranking.results) - _HTML_ROWS
     more = f"<p>… {hidden} more</p>" if hidden > 0 else ""
@@ -55,16 +56,27 @@ def _text_row(item: RankedCandidate) -> str:
 
 
 def _html_row(item: RankedCandidate) -> str:
-    score = "–" if item.score is None else f"{item.score:.4f}"
+    score = None if item.score is None else f"{item.score:.4f}"
     text = item.candidate.text
     snippet = text[:_SNIPPET_CHARS] + ("…" if len(text) > _SNIPPET_CHARS else "")
-    cells = (item.position, _moved(item), score, item.candidate.id, _listed(item), item.vector_source, snippet)
-    return "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in cells) + "</tr>"
+    moved = f"<span style='color:{_color(item)}'>{_moved(item)}</span>"
+    facts = (score, item.candidate.id, _listed(item), item.vector_source)
+    cells = [str(item.position), moved, *map(_cell, facts)]
+    narrow = "".join(f"<td style='text-align:left;white-space:nowrap'>{cell}</td>" for cell in cells)
+    return f"<tr>{narrow}<td style='text-align:left'>{_cell(snippet)}</td></tr>"
 
 
 def _cell(value: object) -> str:
     # A text may hold a lone surrogate, which no notebook front end can encode.
     return "–" if value is None else escape(str(value).encode("utf-8", "replace").decode())
+
+
+def _color(item: RankedCandidate) -> str:
+    if item.old_position is None:
+        return "#1a73e8"
+    return (
+        "#188038" if item.old_position > item.position else "#c5221f" if item.old_position < item.position else "gray"
+    )
 
 
 def _moved(item: RankedCandidate) -> str:

@@ -34,6 +34,10 @@ class Collection:
     queries: Mapping[str, str] = field(repr=False)
     qrels: Mapping[str, Mapping[str, int]] = field(repr=False)
 
+    def __post_init__(self) -> None:
+        if not self.qrels or self.queries.keys() != self.qrels.keys():
+            raise InputError(f"{self.name}: expected judgements for each query, and for at least one")
+
     def document(self, document_id: str) -> str:
         """A document's text.
 

@@ -48,8 +48,12 @@ def feedback_vector(
     documents: int = PRF_DOCUMENTS,
     weight: float = PRF_WEIGHT,
 ) -> Vector:
-    """Vector PRF: the query's vector plus `weight` times the mean of the first documents' vectors, of length one."""
+    """Vector PRF: the query's vector plus `weight` times the mean of the first documents' vectors, of length one.
+
+    Without hits it is the query's own vector.
+    """
     if not hits:
         return query_vector
     moved = query_vector + weight * index.of([hit.id for hit in hits[:documents]]).mean(axis=0)
-    return (moved / np.linalg.norm(moved)).astype(np.float32)
+    unit: Vector = (moved / np.linalg.norm(moved)).astype(np.float32)
+    return unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -25,19 +25,37 @@ DEPTH = 100
 K1, B = 1.2, 0.75
 
 
+class TextSearch(Protocol):
+    """A first stage that is asked in words."""
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        ...
+
+    def search(self, query: str, depth: int) -> Hits:
+        """At most `depth` documents, best first, each once."""
+        ...
+
+
 class BM25:
     """Lexical retrieval: Lucene's BM25 (k1 1.2, b 0.75) over English stems without stop words.
 
     Args:
         documents: Text by id.
+        fill: Whether documents that share no stem with the query fill the list up to its depth, in the corpus's
+            order. No search engine does so; published runs of fixed length do.
 
     Raises:
         InputError: no document holds a word.
         MissingExtraError: bm25s or PyStemmer is not installed.
     """
 
-    def __init__(self, documents: Mapping[str, str]) -> None:
+    name = "BM25"
+
+    def __init__(self, documents: Mapping[str, str], *, fill: bool = False) -> None:
         self._ids = tuple(documents)
+        self._fill = fill
         self._bm25s = require("bm25s")
         self._stemmer = require("Stemmer").Stemmer("english")
         self._index = self._bm25s.BM25(k1=K1, b=B, method="lucene")
@@ -47,12 +65,10 @@ class BM25:
         self._index.index(tokens, show_progress=False)
 
     def search(self, query: str, depth: int = DEPTH) -> Hits:
-        """The best documents that share a stem with the query, at most `depth`; ties in the corpus's order."""
+        """The best documents, at most `depth`; ties in the corpus's order."""
         (stems,) = self._stems([query])
-        if not stems:
-            return ()
-        scores = self._index.get_scores(stems)
-        return tuple(hit for hit in best(self._ids, scores, depth) if hit.score > 0)
+        scores = self._index.get_scores(stems) if stems else np.zeros(len(self._ids), dtype=np.float32)
+        return tuple(hit for hit in best(self._ids, scores, depth) if self._fill or hit.score > 0)
 
     def _stems(self, texts: list[str]) -> list[list[str]]:
         stems: list[list[str]] = self._bm25s.tokenize(

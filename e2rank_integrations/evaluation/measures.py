@@ -52,9 +52,7 @@ def score(run: Run, qrels: Mapping[str, Mapping[str, int]], measure: str = NDCG)
     return Scores(measure, {query: found.get(query, 0.0) for query in qrels})
 
 
-def _measured(
-    measure: str, grades: dict[str, dict[str, int]], ranks: dict[str, dict[str, float]]
-) -> dict[str, float]:
+def _measured(measure: str, grades: dict[str, dict[str, int]], ranks: dict[str, dict[str, float]]) -> dict[str, float]:
     ir_measures = require("ir_measures")
     try:
         values = ir_measures.iter_calc([ir_measures.parse_measure(measure)], grades, ranks)

@@ -33,29 +33,28 @@ class Run:
 
     Attributes:
         hits: By query id. A query may be absent or have no hits.
+        name: How tables call the method.
     """
 
     hits: Mapping[str, Hits] = field(repr=False)
+    name: str = "first stage"
 
     def __getitem__(self, query_id: str) -> Hits:
         return self.hits.get(query_id, ())
-
-    def top(self, depth: int) -> Run:
-        """The first hits of each query."""
-        return Run({query: hits[:depth] for query, hits in self.hits.items()})
 
 
 def read_trec_run(path: str | Path) -> Run:
     """Read a run in TREC's format: `query Q0 document rank score tag`, separated by white space.
 
     As trec_eval does it, hits are ordered by score, and equal scores by document id from last to first; the
-    rank in the file is not looked at.
+    rank in the file is not looked at. The run is called by the file's name.
 
     Raises:
         InputError: a line is not of that form, with the file and the line's number.
     """
+    path = Path(path)
     found: dict[str, dict[str, float]] = {}
-    for where, line in numbered_lines(Path(path)):
+    for where, line in numbered_lines(path):
         columns = line.split()
         if len(columns) != _TREC_COLUMNS:
             raise InputError(f"{where}: expected {_TREC_COLUMNS} columns of a TREC run, found {len(columns)}")
@@ -63,7 +62,7 @@ def read_trec_run(path: str | Path) -> Run:
         if document in found.setdefault(query, {}):
             raise InputError(f"{where}: query {query!r} lists document {document!r} a second time")
         found[query][document] = _number(score, where)
-    return Run({query: _in_trec_order(scores) for query, scores in found.items()})
+    return Run({query: _in_trec_order(scores) for query, scores in found.items()}, path.stem)
 
 
 def _number(text: str, where: str) -> float:

@@ -119,7 +119,7 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
         with traced(callbacks, query, len(documents)) as report:
             ranking = self._reranker.rank(query, self.candidates(documents))
             report(ranking)
-        return [reranked(documents[item.old_position or 0], item, ranking) for item in ranking]
+        return _documents(documents, ranking)
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -130,7 +130,7 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
         async with atraced(callbacks, query, len(documents)) as report:
             ranking = await self._reranker.arank(query, await in_thread(self.candidates, documents))
             report(ranking)
-        return [reranked(documents[item.old_position or 0], item, ranking) for item in ranking]
+        return _documents(documents, ranking)
 
     def rank(self, documents: Sequence[Document], query: str) -> Ranking:
         """The `Ranking` behind `compress_documents`: who moved, what was cut, what it cost."""
@@ -176,6 +176,12 @@ def reranked(document: Document, item: RankedCandidate, ranking: Ranking) -> Doc
     if ranking.error is not None:
         metadata[ERROR_KEY] = type(ranking.error).__name__
     return document.model_copy(update={"metadata": metadata})
+
+
+def _documents(documents: Sequence[Document], ranking: Ranking) -> list[Document]:
+    """Copies of the documents in their new order."""
+    places = [(item, item.old_position) for item in ranking]
+    return [reranked(documents[place], item, ranking) for item, place in places if place is not None]
 
 
 def _with_vector(candidate: Candidate, state: Any, record: Candidate | None) -> Candidate:  # noqa: ANN401 - see _state

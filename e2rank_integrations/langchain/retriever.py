@@ -65,7 +65,7 @@ class E2RankRetriever(BaseRetriever):
         if not isinstance(embeddings, E2RankEmbeddings):
             raise ValueError(
                 "reranker: give one, since the vector store has no E2RankEmbeddings to take the model from"
-            )  # noqa: TRY004 - pydantic reports ValueError
+            )
         return {**values, "reranker": E2RankReranker(embeddings=embeddings)}
 
     @model_validator(mode="after")

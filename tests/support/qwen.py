@@ -7,6 +7,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import tiktoken
+from tiktoken.load import load_tiktoken_bpe
 from tokenizers import AddedToken, Tokenizer, normalizers
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
@@ -41,6 +43,14 @@ def qwen_tokenizer() -> Tokenizer:
     tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in MERELY_ADDED])
     assert {name: tokenizer.token_to_id(name) for name in CONTROLS} == CONTROLS
     return tokenizer
+
+
+@cache
+def qwen_ranks() -> tiktoken.Encoding:
+    """The same ranks as tiktoken runs them, without any control token; it does not normalise."""
+    return tiktoken.Encoding(
+        "qwen", pat_str=PATTERN, mergeable_ranks=load_tiktoken_bpe(str(ranks_path())), special_tokens={}
+    )
 
 
 def save_qwen_tokenizer(folder: Path) -> None:

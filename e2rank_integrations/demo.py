@@ -1,0 +1,110 @@
+"""The main job from end to end, offline: index, retrieve, rerank, and measure. Run by `make demo`."""
+
+from __future__ import annotations
+
+import logging
+from textwrap import shorten
+from typing import TYPE_CHECKING
+
+import numpy as np
+from langchain_chroma import Chroma
+from langchain_core.documents import Document
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from e2rank_integrations.evaluation.compare import compare
+from e2rank_integrations.evaluation.demo import demo_collection
+from e2rank_integrations.evaluation.first_stage import VectorIndex
+from e2rank_integrations.langchain import E2RankEmbeddings, E2RankRetriever
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from e2rank_integrations.evaluation.collection import Collection
+    from e2rank_integrations.values import RankedCandidate, Ranking
+
+SHOWN = 5
+FETCHED = 50
+BATCH = 64
+
+console = Console()
+
+
+def main() -> None:
+    """Print one query before and after, then the figures of every method over all queries."""
+    # What is cut is said once below; the package's own log would say it for every batch.
+    logging.getLogger("e2rank_integrations").setLevel(logging.ERROR)
+    collection = demo_collection()
+    embeddings = E2RankEmbeddings(model="embedded")
+    console.print(
+        f"[bold]{len(collection.documents)} passages and {len(collection.queries)} judged claims of SciFact[/], "
+        f"a subset: its figures are not SciFact's.\n"
+        f"Model: all-MiniLM-L6-v2, the offline default. It was not trained for listwise prompts.\n"
+        f"{cut(collection, embeddings)} passages are longer than its cap and are embedded by their beginning.\n"
+    )
+    store = indexed(collection, embeddings)
+    retriever = E2RankRetriever(vectorstore=store, k=SHOWN, fetch_k=FETCHED)
+    show_one(collection, retriever)
+    report = compare(collection, retriever.reranker.core, index=stored_vectors(store))
+    console.print(report.table())
+    console.print(
+        "\nEvery method reuses the vectors of the index. Read a listwise figure against the rows named 'control'."
+    )
+
+
+def cut(collection: Collection, embeddings: E2RankEmbeddings) -> int:
+    """How many passages are longer than the cap of a document's embedding."""
+    writer = embeddings.encoder.writer
+    return sum(len(writer.document(text)) > writer.document_cap for text in collection.documents.values())
+
+
+def indexed(collection: Collection, embeddings: E2RankEmbeddings) -> Chroma:
+    """Index the passages as a LangChain user does."""
+    store = Chroma("demo", embeddings, collection_metadata=embeddings.collection_metadata())
+    ids = list(collection.documents)
+    batches = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
+    for batch in track(batches, "Indexing in Chroma", console=console):
+        store.add_documents([Document(collection.documents[key]) for key in batch], ids=batch)
+    return store
+
+
+def stored_vectors(store: Chroma) -> VectorIndex:
+    """The vectors that the index holds."""
+    found = store.get(include=["embeddings"])
+    return VectorIndex(tuple(found["ids"]), np.asarray(found["embeddings"], dtype=np.float32))
+
+
+def show_one(collection: Collection, retriever: E2RankRetriever) -> None:
+    """Print the first claim whose order the rerank changed among what is shown."""
+    for key, text in collection.queries.items():
+        ranking = retriever.rank(text)
+        if any(item.old_position != item.position for item in ranking):
+            _print_before_and_after(text, ranking, collection.qrels[key])
+            return
+
+
+def _print_before_and_after(query: str, ranking: Ranking, grades: Mapping[str, int]) -> None:
+    before = sorted(ranking.ranked, key=lambda item: item.old_position or 0)[:SHOWN]
+    table = Table(
+        "", "before: cosine to the query", "", "after: cosine to the listwise prompt", title=f"Claim: {query}"
+    )
+    for place, (old, new) in enumerate(zip(before, ranking, strict=True), start=1):
+        table.add_row(str(place), _cell(old, grades), _moved(new), _cell(new, grades))
+    console.print(table)
+    console.print(f"{ranking!r}".partition("\n")[0], style="dim", highlight=False)
+    console.print()
+
+
+def _cell(item: RankedCandidate, grades: Mapping[str, int]) -> str:
+    mark = "[green]✓[/] " if grades.get(item.candidate.id or "", 0) > 0 else "  "
+    return mark + shorten(item.candidate.text, 60, placeholder="…").replace("[", r"\[")
+
+
+def _moved(item: RankedCandidate) -> str:
+    move = (item.old_position or 0) - item.position
+    return f"[green]▲{move}[/]" if move > 0 else f"[red]▼{-move}[/]" if move < 0 else "="
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""How the listwise prompt's size and the query's weight move nDCG@10: the curve behind the embedded default.
+
+    python -m e2rank_integrations.evaluation.tune --data ../shared/data [--svg docs/embedded-profile.svg]
+
+Weights cost nothing here: the prompts are embedded once for each number of listed documents, and every weight
+blends the same vectors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from e2rank_integrations.encoder import E2RankEncoder
+from e2rank_integrations.evaluation.collection import load_collection
+from e2rank_integrations.evaluation.controls import cosine_rerank
+from e2rank_integrations.evaluation.embedding import embed_documents
+from e2rank_integrations.evaluation.first_stage import BM25, DEPTH
+from e2rank_integrations.evaluation.measures import score
+from e2rank_integrations.evaluation.progress import tracked
+from e2rank_integrations.evaluation.runs import Run
+from e2rank_integrations.slate import unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from e2rank_integrations.evaluation.collection import Collection
+    from e2rank_integrations.evaluation.first_stage import VectorIndex
+    from e2rank_integrations.values import Vector
+
+LISTED = (1, 2, 3, 5, 8, 12, 20)
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""At most .9: at 1 the prompt would not matter, and the control has a name of its own, plain cosine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One setting.
+
+    Attributes:
+        first_stage: Whose list is reranked.
+        listed: Documents in the prompt.
+        weight: Share of the plain query.
+        ndcg: Mean nDCG@10.
+    """
+
+    first_stage: str
+    listed: int
+    weight: float
+    ndcg: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sweep:
+    """Everything that a setting is measured on.
+
+    Attributes:
+        collection: Queries and grades.
+        encoder: The model.
+        index: Its vectors of the documents.
+        queries: Its vectors of the plain queries, by id.
+    """
+
+    collection: Collection
+    encoder: E2RankEncoder
+    index: VectorIndex
+    queries: Mapping[str, Vector]
+
+    @classmethod
+    def of(cls, collection: Collection, encoder: E2RankEncoder, index: VectorIndex) -> Sweep:
+        """Embed the queries."""
+        vectors = encoder.encode_queries(list(collection.queries.values()))
+        return cls(collection, encoder, index, dict(zip(collection.queries, vectors, strict=True)))
+
+    def first_stages(self) -> tuple[Run, Run]:
+        """BM25's list, and the model's own."""
+        bm25, queries = BM25(self.collection.documents), self.collection.queries
+        return (
+            Run({key: bm25.search(text, DEPTH) for key, text in queries.items()}, "BM25"),
+            Run({key: self.index.search(self.queries[key], DEPTH) for key in queries}, "dense retrieval"),
+        )
+
+    def points(self, first_stage: Run, listed: Sequence[int], weights: Sequence[float]) -> Iterator[Point]:
+        """Measure each setting on one first stage."""
+        for documents in listed:
+            prompts = self._prompt_vectors(first_stage, documents)
+            for weight in weights:
+                yield Point(first_stage.name, documents, weight, self._ndcg(first_stage, prompts, weight))
+
+    def plain(self, first_stage: Run) -> float:
+        """What the plain query alone makes of a first stage's list: weight 1, the line to beat."""
+        return self._ndcg(first_stage, {}, 1.0)
+
+    def _prompt_vectors(self, first_stage: Run, documents: int) -> dict[str, Vector]:
+        """Vectors of the listwise prompts, by query, of the queries that have candidates."""
+        keys = [key for key in self.collection.queries if first_stage[key]]
+        bar = tracked(keys, f"{first_stage.name}, {documents} listed", show=True)
+        return {key: self._prompt_vector(key, first_stage, documents) for key in bar}
+
+    def _prompt_vector(self, key: str, first_stage: Run, documents: int) -> Vector:
+        texts = [self.collection.document(hit.id) for hit in first_stage[key][:documents]]
+        prompt, _ = self.encoder.listwise_input(self.collection.queries[key], texts, documents)
+        vector: Vector = self.encoder.run([prompt]).vectors[0]
+        return vector
+
+    def _ndcg(self, first_stage: Run, prompts: Mapping[str, Vector], weight: float) -> float:
+        hits = {
+            key: cosine_rerank(first_stage[key], self._blended(key, prompts, weight), self.index)
+            for key in self.collection.queries
+        }
+        return score(Run(hits), self.collection.qrels).mean
+
+    def _blended(self, key: str, prompts: Mapping[str, Vector], weight: float) -> Vector:
+        plain = self.queries[key]
+        return unit(weight * plain + (1 - weight) * prompts[key], len(plain), "blend") if key in prompts else plain
+
+
+def as_markdown(points: Sequence[Point], plain: float) -> str:
+    """The points of one first stage as a table: a row for each number of listed documents."""
+    weights = sorted({point.weight for point in points})
+    lines = [
+        f"| listed | {' | '.join(f'w = {weight:g}' for weight in weights)} | w = 1 (plain cosine) |",
+        "|" + "---|" * (len(weights) + 2),
+    ]
+    for listed in sorted({point.listed for point in points}):
+        row = {point.weight: point.ndcg for point in points if point.listed == listed}
+        lines.append(f"| {listed} | {' | '.join(f'{row[weight]:.4f}' for weight in weights)} | {plain:.4f} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the embedded default on nfcorpus dev and print the curve as Markdown."""
+    parser = argparse.ArgumentParser(prog="python -m e2rank_integrations.evaluation.tune", description=main.__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds nfcorpus/")
+    parser.add_argument("--cache", type=Path, default=Path(".figures"), help="where document vectors are kept")
+    options = parser.parse_args(arguments)
+    collection = load_collection(options.data / "nfcorpus", "dev")
+    encoder = E2RankEncoder.embedded(device="cpu", dtype="float32")
+    sweep = Sweep.of(collection, encoder, embed_documents(collection, encoder, cache=options.cache, progress=True))
+    for first_stage in sweep.first_stages():
+        points = list(sweep.points(first_stage, LISTED, WEIGHTS))
+        sys.stdout.write(f"\n{collection.name}, {first_stage.name}'s first {DEPTH}:\n\n")
+        sys.stdout.write(as_markdown(points, sweep.plain(first_stage)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Which inputs share a forward pass."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from e2rank_integrations.engines.batching import batches
+from e2rank_integrations.values import TokenInput
+
+roles = st.sampled_from(["document", "query", "listwise"])
+inputs = st.lists(st.builds(lambda n, role: TokenInput((7,) * n, role), st.integers(1, 60), roles), max_size=40)
+budgets = st.integers(1, 200)
+
+
+@given(inputs, budgets, st.booleans())
+@settings(deadline=None)
+def test_every_input_is_in_exactly_one_batch(items: list[TokenInput], tokens: int, pad: bool) -> None:
+    """Nothing is left out and nothing embedded twice."""
+    grouped = [position for batch in batches(items, tokens=tokens, pad=pad) for position in batch]
+    assert sorted(grouped) == list(range(len(items)))
+
+
+@given(inputs, budgets, st.booleans())
+@settings(deadline=None)
+def test_a_batch_holds_one_role(items: list[TokenInput], tokens: int, pad: bool) -> None:
+    """A prompt of thousands of tokens is never padded together with documents, nor with queries."""
+    for batch in batches(items, tokens=tokens, pad=pad):
+        assert len({items[i].role for i in batch}) == 1
+
+
+@given(inputs, budgets, st.booleans())
+@settings(deadline=None)
+def test_a_batch_keeps_within_the_budget_with_its_padding(items: list[TokenInput], tokens: int, pad: bool) -> None:
+    """Rows times the longest row fit the budget, but for an input that is alone too long for it."""
+    for batch in batches(items, tokens=tokens, pad=pad):
+        assert len(batch) == 1 or len(batch) * max(len(items[i].ids) for i in batch) <= tokens
+
+
+@given(inputs, budgets)
+@settings(deadline=None)
+def test_without_padding_a_batch_holds_one_length(items: list[TokenInput], tokens: int) -> None:
+    """Equal lengths need no mask, and so no result depends on its neighbours."""
+    for batch in batches(items, tokens=tokens, pad=False):
+        assert len({len(items[i].ids) for i in batch}) == 1
+
+
+@given(inputs, budgets, st.booleans())
+@settings(deadline=None)
+def test_the_longest_come_first_in_each_role(items: list[TokenInput], tokens: int, pad: bool) -> None:
+    """Memory runs out at the start or not at all, and neighbours differ little in length."""
+    order = [items[i] for batch in batches(items, tokens=tokens, pad=pad) for i in batch]
+    for role in ("document", "query", "listwise"):
+        lengths = [len(item.ids) for item in order if item.role == role]
+        assert lengths == sorted(lengths, reverse=True)
+
+
+@given(inputs, budgets)
+@settings(deadline=None)
+def test_a_batch_is_closed_only_when_full(items: list[TokenInput], tokens: int) -> None:
+    """With padding, the first input of the next batch of the same role would have broken the budget."""
+    grouped = list(batches(items, tokens=tokens, pad=True))
+    for batch, following in zip(grouped, grouped[1:], strict=False):
+        if items[batch[0]].role == items[following[0]].role:
+            assert (len(batch) + 1) * len(items[batch[0]].ids) > tokens
+
+
+def test_inputs_of_equal_length_keep_their_order() -> None:
+    """The same call makes the same batches."""
+    items = [TokenInput((i, i), "document") for i in range(10)]
+    assert list(batches(items, tokens=8, pad=False)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]

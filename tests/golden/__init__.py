@@ -1,0 +1,1 @@
+"""Ids frozen from the reference: its formats as whole strings, encoded by Hugging Face's tokenizer."""

@@ -1,0 +1,1 @@
+"""What a user meets: the examples of the documents, and the wheel."""
