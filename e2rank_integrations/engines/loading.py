@@ -40,8 +40,9 @@ def load_model(key: EngineKey) -> PreTrainedModel:
             torch.set_default_dtype(default)
     if key.adapter is not None:
         model = _with_adapter(model, key.adapter)
-    model.eval()  # type: ignore[no-untyped-call]
-    model.to(torch.device(key.device))
+    # transformers wraps these two in decorators that lose their types.
+    torch.nn.Module.to(model, key.device)
+    torch.nn.Module.eval(model)
     return model
 
 

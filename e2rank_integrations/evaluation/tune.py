@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2rank_integrations.encoder import E2RankEncoder
 from e2rank_integrations.evaluation.collection import load_collection
 from e2rank_integrations.evaluation.controls import cosine_rerank
+from e2rank_integrations.evaluation.curve import as_markdown, write_svg
 from e2rank_integrations.evaluation.embedding import embed_documents
 from e2rank_integrations.evaluation.first_stage import BM25, DEPTH
 from e2rank_integrations.evaluation.measures import score
+from e2rank_integrations.evaluation.methods import DENSE
 from e2rank_integrations.evaluation.progress import tracked
 from e2rank_integrations.evaluation.runs import Run
 from e2rank_integrations.slate import unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from e2rank_integrations.evaluation.collection import Collection
     from e2rank_integrations.evaluation.first_stage import VectorIndex
@@ -33,29 +35,45 @@ if TYPE_CHECKING:
 
 LISTED = (1, 2, 3, 5, 8, 12, 20)
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""At most .9: at 1 the prompt would not matter, and the control has a name of its own, plain cosine."""
+"""At most .9: at 1 the prompt does not matter, and that control has a name of its own, plain cosine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One setting.
+    """One setting: documents in the prompt, share of the plain query, and the mean nDCG@10."""
 
-    Attributes:
-        first_stage: Whose list is reranked.
-        listed: Documents in the prompt.
-        weight: Share of the plain query.
-        ndcg: Mean nDCG@10.
-    """
-
-    first_stage: str
     listed: int
     weight: float
     ndcg: float
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """All settings on one first stage.
+
+    Attributes:
+        first_stage: Whose list is reranked.
+        plain: nDCG@10 of the plain query alone on that list, the line to beat.
+        points: The settings.
+    """
+
+    first_stage: str
+    plain: float
+    points: tuple[Point, ...] = field(repr=False)
+
+    @property
+    def listed(self) -> list[int]:
+        """The numbers of listed documents, from the least."""
+        return sorted({point.listed for point in self.points})
+
+    def line(self, listed: int) -> list[tuple[float, float]]:
+        """Weight and nDCG@10 at one number of listed documents, from the least weight."""
+        return sorted((point.weight, point.ndcg) for point in self.points if point.listed == listed)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sweep:
-    """Everything that a setting is measured on.
+    """What every setting is measured on.
 
     Attributes:
         collection: Queries and grades.
@@ -79,20 +97,19 @@ class Sweep:
         """BM25's list, and the model's own."""
         bm25, queries = BM25(self.collection.documents), self.collection.queries
         return (
-            Run({key: bm25.search(text, DEPTH) for key, text in queries.items()}, "BM25"),
-            Run({key: self.index.search(self.queries[key], DEPTH) for key in queries}, "dense retrieval"),
+            Run({key: bm25.search(text, DEPTH) for key, text in queries.items()}, bm25.name),
+            Run({key: self.index.search(self.queries[key], DEPTH) for key in queries}, DENSE),
         )
 
-    def points(self, first_stage: Run, listed: Sequence[int], weights: Sequence[float]) -> Iterator[Point]:
-        """Measure each setting on one first stage."""
-        for documents in listed:
-            prompts = self._prompt_vectors(first_stage, documents)
-            for weight in weights:
-                yield Point(first_stage.name, documents, weight, self._ndcg(first_stage, prompts, weight))
-
-    def plain(self, first_stage: Run) -> float:
-        """What the plain query alone makes of a first stage's list: weight 1, the line to beat."""
-        return self._ndcg(first_stage, {}, 1.0)
+    def curve(self, first_stage: Run, listed: Sequence[int] = LISTED, weights: Sequence[float] = WEIGHTS) -> Curve:
+        """Measure every setting on one first stage."""
+        prompts = {documents: self._prompt_vectors(first_stage, documents) for documents in listed}
+        points = tuple(
+            Point(documents, weight, self._ndcg(first_stage, prompts[documents], weight))
+            for documents in listed
+            for weight in weights
+        )
+        return Curve(first_stage.name, self._ndcg(first_stage, {}, 1.0), points)
 
     def _prompt_vectors(self, first_stage: Run, documents: int) -> dict[str, Vector]:
         """Vectors of the listwise prompts, by query, of the queries that have candidates."""
@@ -118,32 +135,21 @@ class Sweep:
         return unit(weight * plain + (1 - weight) * prompts[key], len(plain), "blend") if key in prompts else plain
 
 
-def as_markdown(points: Sequence[Point], plain: float) -> str:
-    """The points of one first stage as a table: a row for each number of listed documents."""
-    weights = sorted({point.weight for point in points})
-    lines = [
-        f"| listed | {' | '.join(f'w = {weight:g}' for weight in weights)} | w = 1 (plain cosine) |",
-        "|" + "---|" * (len(weights) + 2),
-    ]
-    for listed in sorted({point.listed for point in points}):
-        row = {point.weight: point.ndcg for point in points if point.listed == listed}
-        lines.append(f"| {listed} | {' | '.join(f'{row[weight]:.4f}' for weight in weights)} | {plain:.4f} |")
-    return "\n".join(lines)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the embedded default on nfcorpus dev and print the curve as Markdown."""
     parser = argparse.ArgumentParser(prog="python -m e2rank_integrations.evaluation.tune", description=main.__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds nfcorpus/")
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds nfcorpus")
     parser.add_argument("--cache", type=Path, default=Path(".figures"), help="where document vectors are kept")
+    parser.add_argument("--svg", type=Path, help="also draw the curve here; needs matplotlib")
     options = parser.parse_args(arguments)
     collection = load_collection(options.data / "nfcorpus", "dev")
     encoder = E2RankEncoder.embedded(device="cpu", dtype="float32")
     sweep = Sweep.of(collection, encoder, embed_documents(collection, encoder, cache=options.cache, progress=True))
-    for first_stage in sweep.first_stages():
-        points = list(sweep.points(first_stage, LISTED, WEIGHTS))
-        sys.stdout.write(f"\n{collection.name}, {first_stage.name}'s first {DEPTH}:\n\n")
-        sys.stdout.write(as_markdown(points, sweep.plain(first_stage)) + "\n")
+    curves = [sweep.curve(first_stage) for first_stage in sweep.first_stages()]
+    for curve in curves:
+        sys.stdout.write(f"\n{collection.name}, {curve.first_stage}'s first {DEPTH}:\n\n{as_markdown(curve)}\n")
+    if options.svg is not None:
+        write_svg(curves, options.svg)
 
 
 if __name__ == "__main__":

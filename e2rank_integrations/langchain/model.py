@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 
 from e2rank_integrations.encoder import DEFAULT_MODEL, E2RankEncoder
 from e2rank_integrations.engines.registry import DType
+from e2rank_integrations.errors import InputError
 from e2rank_integrations.profiles import ListwiseTemplate, Profile
 
 
@@ -61,7 +62,7 @@ class ModelFields(BaseModel):
             return values
         other = [name for name in _NAMING if name in values and values[name] != getattr(encoder, name)]
         if other:
-            raise ValueError(f"encoder: it has another {other[0]} than the one given beside it; leave {other[0]} out")
+            raise InputError(f"encoder: it has another {other[0]} than the one given beside it; leave {other[0]} out")
         return {**values, **{name: getattr(encoder, name) for name in _NAMING}}
 
     @model_validator(mode="after")

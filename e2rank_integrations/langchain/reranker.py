@@ -84,7 +84,7 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
         if not isinstance(embeddings, E2RankEmbeddings):
             return values
         if values.get("encoder") not in {None, embeddings.encoder}:
-            raise ValueError("encoder: it is another than that of the embeddings; give one of the two")
+            raise InputError("encoder: it is another than that of the embeddings; give one of the two")
         return {**values, "encoder": embeddings.encoder}
 
     @model_validator(mode="after")

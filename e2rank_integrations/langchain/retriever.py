@@ -8,6 +8,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
+from e2rank_integrations.errors import InputError
 from e2rank_integrations.langchain.embeddings import E2RankEmbeddings
 from e2rank_integrations.langchain.reranker import E2RankReranker, reranked
 from e2rank_integrations.langchain.stores import reader
@@ -63,9 +64,7 @@ class E2RankRetriever(BaseRetriever):
             return values
         embeddings = getattr(values.get("vectorstore"), "embeddings", None)
         if not isinstance(embeddings, E2RankEmbeddings):
-            raise ValueError(
-                "reranker: give one, since the vector store has no E2RankEmbeddings to take the model from"
-            )
+            raise InputError("reranker: give one, since the vector store has no E2RankEmbeddings to take it from")
         return {**values, "reranker": E2RankReranker(embeddings=embeddings)}
 
     @model_validator(mode="after")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_core.vectorstores import VectorStore as LangChainStore
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from chromadb import Collection
+    from langchain_core.documents import Document
 
     from e2rank_integrations.stores.base import VectorStore
     from e2rank_integrations.values import Vector
@@ -78,7 +78,7 @@ class DocumentStore:
         """The store object itself, kept alive so that its identity is never another's."""
         return self._store
 
-    def save_fingerprint(self, fingerprint: str) -> None:
+    def save_fingerprint(self, fingerprint: str) -> None:  # noqa: ARG002 - there is nowhere to put it
         """Refused: LangChain's stores have no place for it."""
         raise StoreError(f"{type(self._store).__name__} has no place to keep a fingerprint; vectors are spot-checked")
 

@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
     from chromadb.api.models.Collection import Collection
+    from chromadb.api.types import Include
 
     from e2rank_integrations.values import Vector
+
+
+_INCLUDE: Include = ["documents", "metadatas", "embeddings"]
+_COLUMNS = ("ids", *_INCLUDE)
 
 
 class ChromaStore:
@@ -64,35 +69,34 @@ class ChromaStore:
             StoreError: Chroma refuses the search.
         """
         try:
-            found = self._collection.query(
+            found: Mapping[str, Any] = self._collection.query(
                 query_embeddings=vector[None].tolist(),
                 n_results=k,
-                include=["documents", "metadatas", "embeddings"],
+                include=_INCLUDE,
                 **options,
             )
         except (ChromaError, ValueError, TypeError) as error:
             raise StoreError(f"Chroma refused the search: {error}") from error
-        columns = (found["ids"], found["documents"], found["metadatas"], found["embeddings"])
-        return _candidates(*(column[0] for column in columns))  # type: ignore[index]  # all were included
+        return _candidates({name: found[name][0] for name in _COLUMNS})
 
     def get(self, ids: Sequence[str]) -> Mapping[str, Candidate]:
         """Stored records by id. Chroma ignores the order asked for and leaves out what it lacks."""
         if not ids:
             return {}
-        found = self._collection.get(ids=list(dict.fromkeys(ids)), include=["documents", "metadatas", "embeddings"])
-        records = _candidates(found["ids"], found["documents"], found["metadatas"], found["embeddings"])
+        found = self._collection.get(ids=list(dict.fromkeys(ids)), include=_INCLUDE)
+        records = _candidates(found)
         return {str(record.id): record for record in records}
 
     def sample(self) -> list[Candidate]:
         """The first records."""
-        found = self._collection.get(limit=SAMPLE_RECORDS, include=["documents", "metadatas", "embeddings"])
-        return _candidates(found["ids"], found["documents"], found["metadatas"], found["embeddings"])
+        found = self._collection.get(limit=SAMPLE_RECORDS, include=_INCLUDE)
+        return _candidates(found)
 
 
-def _candidates(ids: Any, texts: Any, metadatas: Any, vectors: Any) -> list[Candidate]:
+def _candidates(found: Mapping[str, Any]) -> list[Candidate]:
     """Rows of a Chroma answer; a record may lack its text and its metadata, but not its vector."""
     records = [
         Candidate(text or "", id=id_, vector=vector, vector_source="store", metadata=metadata or {})
-        for id_, text, metadata, vector in zip(ids, texts, metadatas, vectors, strict=True)
+        for id_, text, metadata, vector in zip(*(found[name] for name in _COLUMNS), strict=True)
     ]
     return without_stale_vectors(records)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,7 +62,7 @@ def test_the_longest_come_first_in_each_role(items: list[TokenInput], tokens: in
 def test_a_batch_is_closed_only_when_full(items: list[TokenInput], tokens: int) -> None:
     """With padding, the first input of the next batch of the same role would have broken the budget."""
     grouped = list(batches(items, tokens=tokens, pad=True))
-    for batch, following in zip(grouped, grouped[1:], strict=False):
+    for batch, following in pairwise(grouped):
         if items[batch[0]].role == items[following[0]].role:
             assert (len(batch) + 1) * len(items[batch[0]].ids) > tokens
 

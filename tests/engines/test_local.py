@@ -164,9 +164,12 @@ def test_prompts_never_share_a_forward_with_documents(
 ) -> None:
     """Not even at the same length: roles are embedded apart, so that a prompt costs no document its speed."""
     forward, seen = local._forward, []
-    monkeypatch.setattr(
-        local, "_forward", lambda model, batch, pooling: (seen.append(batch), forward(model, batch, pooling))[1]
-    )
+
+    def noting(model: object, batch: list[TokenInput], pooling: str) -> np.ndarray:
+        seen.append(batch)
+        return forward(model, batch, pooling)
+
+    monkeypatch.setattr(local, "_forward", noting)
     bare_engine.encode([TokenInput((1, 2, 3), role) for role in ("document", "listwise", "document", "query")])
     assert sorted({item.role for item in batch}.pop() for batch in seen) == ["document", "listwise", "query"]
     assert [len({item.role for item in batch}) for batch in seen] == [1, 1, 1]

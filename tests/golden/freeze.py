@@ -97,8 +97,14 @@ def _cut_documents(tokenizer: PreTrainedTokenizerBase) -> Iterator[dict[str, Any
 def _cut_prompts(tokenizer: PreTrainedTokenizerBase) -> Iterator[dict[str, Any]]:
     for template in TEMPLATES:
         for budget in BUDGETS:
-            texts = [TEXTS[name] for name in CUT_TEXTS]
-            ids = reference.cut_prompt(tokenizer, template, TASKS["default"], texts, TEXTS["question"], budget)
+            ids = reference.cut_prompt(
+                tokenizer,
+                template,
+                task=TASKS["default"],
+                texts=[TEXTS[name] for name in CUT_TEXTS],
+                query=TEXTS["question"],
+                budget=budget,
+            )
             yield {
                 "template": template, "texts": list(CUT_TEXTS), "query": "question",
                 "prompt": budget.prompt, "listed": budget.listed, "floor": budget.floor, "ids": ids,

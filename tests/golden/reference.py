@@ -93,6 +93,7 @@ class Budget:
 def cut_prompt(
     tokenizer: PreTrainedTokenizerBase,
     template: str,
+    *,
     task: Mapping[str, str],
     texts: Sequence[str],
     query: str,

@@ -79,5 +79,5 @@ def base() -> Environment:
 def checked(command: list[str | Path], **options: object) -> str:
     """Run a command and return its output; if it fails, so does the test, with all it said."""
     run = subprocess.run(command, capture_output=True, text=True, check=False, **options)
-    assert run.returncode == 0, f"{' '.join(map(str, command[:6]))} … failed:\n{run.stdout}{run.stderr}"
+    assert run.returncode == 0, f"{command[0]} said:\n{run.stdout}{run.stderr}"
     return run.stdout

@@ -59,7 +59,7 @@ def with_cap(encoder: E2RankEncoder, tokens: int) -> E2RankEncoder:
 def test_another_model_of_the_same_width_is_refused(
     memory: ClientAPI, qwen_encoder: E2RankEncoder, other_qwen: E2RankEncoder, fingerprint: bool
 ) -> None:
-    """Chroma would take its vectors in silence; each search is refused, not the first alone, and nothing is returned."""
+    """Chroma would take its vectors in silence; every search is refused, not the first alone."""
     store = index(memory, other_qwen, fingerprint=fingerprint)
     assert qwen_encoder.width == other_qwen.width
     for _ in range(2):
@@ -124,8 +124,8 @@ def test_each_part_of_the_embedding_is_compared(memory: ClientAPI, embedded_enco
 
 
 def test_what_does_not_touch_documents_is_no_mismatch(memory: ClientAPI, embedded_encoder: E2RankEncoder) -> None:
-    """Task strings, template, prompt size and query weight leave the document vectors as they are."""
-    profile = replace(embedded_encoder.profile.with_template("readme"), num_input_docs=2, query_weight=0.1)
+    """Task strings, prompt size and query weight leave the document vectors as they are."""
+    profile = replace(embedded_encoder.profile, num_input_docs=2, query_weight=0.1)
     caps = replace(profile.caps, prompt=300, listed=100, query=200)
     tasks = replace(profile.tasks, query="Find it", listwise="Sort them")
     changed = replace(embedded_encoder, profile=replace(profile, caps=caps, tasks=tasks))
@@ -151,7 +151,7 @@ def test_a_copy_of_the_checkpoint_is_no_mismatch(
 
 
 def test_another_cap_shows_in_the_longest_record(memory: ClientAPI, embedded_encoder: E2RankEncoder) -> None:
-    """Without a fingerprint: short texts have the same vector under both caps, so the longest is among those checked."""
+    """Without a fingerprint: short texts have the same vector under both caps, so the longest is checked."""
     shorter = with_cap(embedded_encoder, 64)
     assert len(searcher(index(memory, shorter), embedded_encoder).search(QUERIES[0])) == 4, "no text reaches the cap"
     with pytest.raises(StoreMismatchError, match="'long'"):
@@ -216,7 +216,7 @@ def test_a_saved_fingerprint_spares_the_spot_check(
 def test_an_unreadable_fingerprint_is_a_store_error(
     memory: ClientAPI, encoder: E2RankEncoder, passage_vectors: Matrix, saved: str
 ) -> None:
-    """Cut off, of another version or by another hand: it is said to be unreadable, and never taken for no fingerprint."""
+    """Cut off, of another version or by another hand: it is said to be unreadable, and not taken for none."""
     metadata = {FINGERPRINT_KEY: saved}
     store = ChromaStore(new_collection(memory, PASSAGES, passage_vectors, metadata=metadata))
     with pytest.raises(StoreError, match=FINGERPRINT_KEY) as caught:

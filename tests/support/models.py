@@ -95,7 +95,8 @@ def _save(kind: type[Qwen3Model | Qwen3ForCausalLM], folder: Path, seed: int, co
 
 def _randomise(model: Qwen3Model | Qwen3ForCausalLM, seed: int) -> None:
     """Seeded weights that do not depend on the versions of torch and transformers, so that figures can be frozen."""
-    random = np.random.RandomState(seed)  # noqa: NPY002 - the one generator whose stream numpy promises to keep
+    # The one generator whose stream numpy promises to keep.
+    random = np.random.RandomState(seed)
     for name, parameter in sorted(model.named_parameters(), key=lambda pair: pair[0].removeprefix("model.")):
         values = torch.from_numpy(random.standard_normal(tuple(parameter.shape)).astype(np.float32))
         with torch.no_grad():

@@ -11,7 +11,7 @@ from tests.support.qwen import CONTROLS
 BERT_CONTROLS = {"[PAD]": 0, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
 NAMES = (*CONTROLS, *BERT_CONTROLS)
 FRAGMENTS = ("<|", "|>", "<", ">", "|", "</", "im_", "_end", "start", "think", "<thi", "nk>", "<|im", "[", "]", "SEP]")
-LINES = ("\n", "\r\n", "\u2028", "\x85", "\x0b", "\n[7] fake", "\nSearch Query: fake", "\nQuery:", ":\nDocuments:\n[1] ")
+LINES = ("\n", "\r\n", "\u2028", "\x85", "\x0b", "\n[7] fake", "\nSearch Query: fake", "\nQuery:", "Documents:\n[1] ")
 TROUBLESOME = (
     "\u0301\u0315\u0328\u0338\u0323"  # combining marks: some compose with what stands before, some trade places
     "\u1112\u1161\u11ab"  # jamo that compose to one syllable

@@ -123,7 +123,7 @@ def check(plan: PromptPlan, caps: Caps, candidates: int, asked: int) -> None:
 @given(query=any_text, documents=documents, caps=small_caps(), asked=st.integers(1, 10))
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_every_prompt_keeps_its_caps(
-    qwen: LiteralTokenizer, template: str, query: str, documents: list[str], caps: Caps, asked: int
+    *, qwen: LiteralTokenizer, template: str, query: str, documents: list[str], caps: Caps, asked: int
 ) -> None:
     """Whatever the texts and the caps, the prompt fits and its plan is true, or the error is the budget's."""
     profile = replace(E2RANK.with_template(template), caps=caps)
@@ -220,7 +220,8 @@ def test_the_plan_counts_every_token(qwen: LiteralTokenizer) -> None:
     assert first.tokens_before == first.tokens_after == len(qwen.literal("[1] one two three\n").ids)
     assert second.tokens_before == len(qwen.literal("[2] " + "word " * 99 + "word\n").ids)
     assert second.tokens_after == 64
-    assert plan.query_tokens == len(qwen.encode(("Search Query: query", 0, "\n", 0, "assistant\n", 0, "\n\n", 0, "\n\n")))
+    tail = qwen.encode(("Search Query: query", 0, "\n", 0, "assistant\n", 0, "\n\n", 0, "\n\n"))
+    assert plan.query_tokens == len(tail)
     head = qwen.encode((0, f"user\n{E2RANK.tasks.listwise}:\nDocuments:\n"))
     assert plan.tokens == len(prompt.ids) == len(head) + first.tokens_after + 64 + plan.query_tokens
     assert (plan.cap_asked, plan.cap_used, plan.max_tokens) == (64, 64, 32768)

@@ -58,6 +58,7 @@ def test_documents_and_queries_equal_the_reference(
 @given(texts=texts, query=benign, task=st.sampled_from(list(TASKS.values())))
 @in_every_template
 def test_prompts_equal_the_reference(
+    *,
     qwen: LiteralTokenizer,
     hf_qwen: PreTrainedTokenizerBase,
     template: str,
@@ -109,7 +110,7 @@ def test_no_control_comes_from_a_document_or_a_query(qwen: LiteralTokenizer, tex
 @given(query=any_text, task=any_text, noun=any_text, documents=st.lists(any_text, min_size=1, max_size=4))
 @in_every_template
 def test_no_control_comes_from_a_prompt_s_texts(
-    qwen: LiteralTokenizer, template: str, query: str, task: str, noun: str, documents: list[str]
+    *, qwen: LiteralTokenizer, template: str, query: str, task: str, noun: str, documents: list[str]
 ) -> None:
     """Whatever the texts are, the controls of a prompt are those of the same prompt over plain words, in order."""
     ours = written(qwen, template, tasks=TaskInstructions(listwise=task, noun=noun))
@@ -122,7 +123,7 @@ def test_no_control_comes_from_a_prompt_s_texts(
 @given(query=any_text, task=any_text, noun=any_text, documents=st.lists(any_text, min_size=1, max_size=4))
 @in_every_template
 def test_no_control_comes_from_a_cut_prompt_s_texts(
-    qwen: LiteralTokenizer, template: str, query: str, task: str, noun: str, documents: list[str]
+    *, qwen: LiteralTokenizer, template: str, query: str, task: str, noun: str, documents: list[str]
 ) -> None:
     """A cut adds and takes no control either: as many as the listed documents need."""
     caps = Caps(listed=12, floor=8)
@@ -149,9 +150,7 @@ def test_no_control_comes_from_embedded_texts(
 @few
 @given(query=benign, documents=st.lists(any_text, min_size=1, max_size=5))
 @pytest.mark.parametrize("caps", [Caps(), Caps(listed=12, floor=8)], ids=["whole", "cut"])
-def test_in_paper_a_document_adds_no_line(
-    qwen: LiteralTokenizer, caps: Caps, query: str, documents: list[str]
-) -> None:
+def test_in_paper_a_document_adds_no_line(qwen: LiteralTokenizer, caps: Caps, query: str, documents: list[str]) -> None:
     """However a document spells `[7] …` or `Search Query:`, the documents fill one line each, in order."""
     prompt, plan = written(qwen, caps=caps).listwise(query, documents, 20)
     listed = rendered(prompt.ids[: plan.tokens - plan.query_tokens]).split("Documents:\n", 1)[1]
