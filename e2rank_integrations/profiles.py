@@ -19,6 +19,7 @@ from e2rank_integrations.errors import ProfileError
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
+    from types import UnionType
 
 Pooling = Literal["last", "mean", "cls"]
 
@@ -31,10 +32,14 @@ REFERENCE_WORDS = 1024
 def _expect_fields(
     where: str, text: str, required: AbstractSet[str] = frozenset(), optional: AbstractSet[str] = frozenset()
 ) -> None:
+    _expect_instance(where, text, str)
     try:
-        found = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+        parsed = [item for item in Formatter().parse(text) if item[1] is not None]
     except ValueError as error:
         raise ProfileError(f"{where}: not a format string ({error}); write a literal brace twice") from error
+    found = [name for _, name, _, _ in parsed if name is not None]
+    if any(spec or conversion for _, _, spec, conversion in parsed):
+        raise ProfileError(f"{where}: a field is filled as it is; leave `!` and `:` out of the braces")
     unknown = set(found) - required - optional
     if unknown:
         known = ", ".join(f"{{{name}}}" for name in sorted(required | optional)) or "no field"
@@ -42,6 +47,15 @@ def _expect_fields(
     for name in required:
         if found.count(name) != 1:
             raise ProfileError(f"{where}: expected {{{name}}} once, found it {found.count(name)} times")
+
+
+def _expect_instance(where: str, value: object, kind: type | UnionType) -> None:
+    if not isinstance(value, kind):
+        raise ProfileError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {type(value).__name__}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +144,8 @@ class Caps:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) < 1:
-                raise ProfileError(f"cap {name!r} must be at least 1 token, found {getattr(self, name)}")
+            if not _is_count(getattr(self, name)):
+                raise ProfileError(f"cap {name!r} must be an integer of at least 1, found {getattr(self, name)!r}")
         if not self.floor <= self.listed <= self.prompt:
             raise ProfileError(
                 f"caps must grow from floor to listed to prompt, found {self.floor}, {self.listed}, {self.prompt}"
@@ -182,10 +196,14 @@ class Profile:
         _expect_fields(f"{where}, prompt_format", self.prompt_format, {"message"})
         if self.pooling not in {"last", "mean", "cls"}:
             raise ProfileError(f"{where}: pooling must be 'last', 'mean' or 'cls', found {self.pooling!r}")
-        if self.num_input_docs < 1:
-            raise ProfileError(f"{where}: num_input_docs must be at least 1, found {self.num_input_docs}")
+        _expect_instance(f"{where}, template", self.template, ListwiseTemplate)
+        _expect_instance(f"{where}, query_weight", self.query_weight, int | float)
         if not 0 <= self.query_weight <= 1:
             raise ProfileError(f"{where}: query_weight must lie in [0, 1], found {self.query_weight}")
+        for name in ("num_input_docs", "document_words"):
+            value = getattr(self, name)
+            if not _is_count(value) and (name, value) != ("document_words", None):
+                raise ProfileError(f"{where}: {name} must be an integer of at least 1, found {value!r}")
 
     def for_task(self, name: str) -> Profile:
         """This profile with the reference's task strings for a data set, see `task_instructions`."""

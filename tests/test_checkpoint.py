@@ -148,7 +148,7 @@ def test_without_the_package_the_hub_is_asked_for_the_pinned_revision(monkeypatc
     assert len(revision) == 40
 
 
-@pytest.mark.parametrize("env", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+@pytest.mark.parametrize("env", [{"HF_HUB_OFFLINE": "1"}, {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}])
 def test_an_unreachable_hub_is_a_typed_error_with_the_next_step(tmp_path: Path, env: dict[str, str]) -> None:
     """Offline or refused: the message names the model and the ways on."""
     code = (

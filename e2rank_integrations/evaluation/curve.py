@@ -34,6 +34,6 @@ def write_svg(curves: Sequence[Curve], path: Path) -> None:
         axes.axhline(curve.plain, color="black", linestyle="--", label="plain cosine")
         axes.set(title=f"first stage: {curve.first_stage}", xlabel="query weight w", ylabel="nDCG@10")
         axes.legend(fontsize="small")
-    # Without these, every drawing of the same points would be another file.
-    with import_module("matplotlib").rc_context({"svg.hashsalt": "e2rank"}):
+    # Without the salt and the date, every drawing of the same points would be another file.
+    with import_module("matplotlib").rc_context({"svg.hashsalt": "e2rank", "svg.fonttype": "none"}):
         figure.savefig(path, format="svg", metadata={"Date": None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cached_property
 from itertools import pairwise
 from string import Formatter
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from e2rank_integrations.errors import InputError, ProfileError, PromptBudgetError
 from e2rank_integrations.text.budget import round_up, share_room
+from e2rank_integrations.text.checks import expect_text
 from e2rank_integrations.text.tokenizer import merged
 from e2rank_integrations.values import PromptPlan, PromptSlot, TokenInput
 
@@ -28,7 +30,9 @@ class InputWriter:
         window: The most positions the model has; caps above it are lowered to it.
 
     Raises:
-        ProfileError: the template cannot be encoded line by line, or the floor leaves a line no room for text.
+        ProfileError: a format names a control token that the tokenizer lacks, the template cannot be encoded line
+            by line, or a cap leaves no room for text.
+        InputError: a task string is not text.
     """
 
     def __init__(self, profile: Profile, tokenizer: LiteralTokenizer, window: int) -> None:
@@ -37,8 +41,10 @@ class InputWriter:
         self._tokenizer = tokenizer
         self._document_frame = self._frame(profile.document_format, "document")
         self._prompt_frame = self._frame(profile.prompt_format, "message")
+        self._expect_tasks()
         self._expect_line_by_line()
-        self._expect_floor()
+        self._expect_floor(max(2, profile.num_input_docs))
+        self._expect_document_cap()
 
     def document(self, text: str) -> Line:
         """A document's embedding input, not yet cut; `cut_document` cuts it to its cap."""
@@ -71,7 +77,13 @@ class InputWriter:
 
         Raises:
             PromptBudgetError: the query and the scaffold leave no room for one document.
+            InputError: there is no document to list.
+            ProfileError: more are asked for than the profile lists, and the floor leaves the last one's mark no room.
         """
+        if not texts or asked < 1:
+            raise InputError(f"a prompt lists at least one document; {len(texts)} were given and {asked} asked for")
+        if asked > self.profile.num_input_docs:
+            self._expect_floor(min(asked, len(texts)))
         caps = self.profile.caps
         lines = [self._line(position, text) for position, text in enumerate(texts[:asked], start=1)]
         tail = self._tokenizer.encode(self._tail_parts(query))
@@ -149,13 +161,27 @@ class InputWriter:
 
     def _frame(self, form: str, field: str, **values: str) -> tuple[list[Part], list[Part]]:
         """A format's parts before and after the one field that holds the user's text."""
-        before, _, after = form.partition(f"{{{field}}}")
-        return self._fill(before, **values), self._fill(after, **values)
+        before: list[Part] = []
+        after: list[Part] = []
+        side = before
+        for ours, name, _, _ in Formatter().parse(form):
+            side.extend(self._tokenizer.split(ours))
+            if name == field:
+                side = after
+            elif name is not None:
+                side.append(values[name])
+        return before, after
+
+    def _expect_tasks(self) -> None:
+        """The task strings are a user's text like any other; and filling the query's format checks that, too."""
+        for entry in fields(self.profile.tasks):
+            expect_text(getattr(self.profile.tasks, entry.name), f"profile {self.profile.name!r}, task {entry.name!r}")
+        self._fill(self.profile.query_format, task="", query="")
 
     def _expect_line_by_line(self) -> None:
         """Lines may be encoded apart only where no token can reach over the joint between them."""
         lines = [[*before, " ", *after] for before, after in map(self._line_frame, (1, 2))]
-        pieces = [self._head_parts(" ", " "), *lines, self._tail_parts(" ")]
+        pieces = [piece for piece in (self._head_parts(" ", " "), *lines, self._tail_parts(" ")) if piece]
         joints = [(merged(left)[-1], merged(right)[0]) for left, right in pairwise(pieces)]
         if not all(_is_control_joint(*joint) or _is_line_joint(*joint) for joint in joints):
             raise ProfileError(
@@ -168,8 +194,16 @@ class InputWriter:
                 f"template whose lines end with a control token"
             )
 
-    def _expect_floor(self) -> None:
-        frame = len(self._line(max(2, self.profile.num_input_docs), ""))
+    def _expect_document_cap(self) -> None:
+        frame = len(self.document(""))
+        if frame > self.document_cap:
+            raise ProfileError(
+                f"profile {self.profile.name!r}: an empty document takes {frame} tokens, above the cap of "
+                f"{self.document_cap}; raise it"
+            )
+
+    def _expect_floor(self, position: int) -> None:
+        frame = len(self._line(position, ""))
         if frame >= self.profile.caps.floor:
             raise ProfileError(
                 f"profile {self.profile.name!r}: an empty line of the prompt takes {frame} tokens, so the floor of "

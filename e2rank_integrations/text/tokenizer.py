@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MAX_CHARACTERS = 1_000_000
 """Of a longer text only this much is tokenised: far beyond every cap, and counts become lower bounds."""
 
+_CONTROL_LIKE = re.compile(r"<\|[^|<>\s]+\|>|</?think>|\[(?:CLS|MASK|PAD|SEP|UNK)\]")
+
 Part = str | int
 """A piece of an input: text to be encoded literally, or the id of a control token."""
 
@@ -36,10 +38,10 @@ class Line:
 
     Attributes:
         opening: Ids before the text's literal.
-        encoding: The literal that ends with the text, and with `ending` where it is whole.
+        encoding: The literal that holds the text, closed where the text was read to its end.
         ending: Ids that close the literal again after a cut.
         closing: Ids after the literal.
-        lower_bound: Whether the text was longer than `MAX_CHARACTERS`.
+        lower_bound: Whether the text was longer than `MAX_CHARACTERS`, and so not read to its end.
     """
 
     opening: tuple[int, ...]
@@ -49,7 +51,8 @@ class Line:
     lower_bound: bool
 
     def __len__(self) -> int:
-        return len(self.opening) + len(self.encoding) + len(self.closing)
+        ending = len(self.ending) if self.lower_bound else 0
+        return len(self.opening) + len(self.encoding) + ending + len(self.closing)
 
     def ids(self, limit: int) -> tuple[int, ...]:
         """At most `limit` ids: whole, or cut at the end of a character and closed again."""
@@ -83,19 +86,16 @@ class LiteralTokenizer:
         unknown = config["model"].get("unk_token")
         self._forbidden = frozenset(id_ for name, id_ in self._controls.items() if name != unknown)
 
-    def control(self, name: str) -> int:
-        """The id of a control token.
+    def split(self, trusted: str) -> tuple[Part, ...]:
+        """Our own words as parts: control tokens that they name become ids. Never call it with a user's text.
 
         Raises:
-            ProfileError: the tokenizer has no such token.
+            ProfileError: they name a control token of another model, which would be embedded as its letters.
         """
-        if name not in self._controls:
-            raise ProfileError(f"the checkpoint's tokenizer has no control token {name!r}")
-        return self._controls[name]
-
-    def split(self, trusted: str) -> tuple[Part, ...]:
-        """Our own words as parts: control tokens that they name become ids. Never call it with a user's text."""
-        pieces = (piece for piece in self._control_pattern.split(trusted) if piece)
+        pieces = [piece for piece in self._control_pattern.split(trusted) if piece]
+        for piece in pieces:
+            if piece not in self._controls and (found := _CONTROL_LIKE.search(piece)):
+                raise ProfileError(f"a format names {found[0]}, a control token that the checkpoint's tokenizer lacks")
         return tuple(self._controls.get(piece, piece) for piece in pieces)
 
     def encode(self, parts: Sequence[Part]) -> tuple[int, ...]:
@@ -110,7 +110,7 @@ class LiteralTokenizer:
         lower_bound = len(text) > MAX_CHARACTERS
         *opening, head = merged((*before, ""))
         tail, *closing = merged(("", *after))
-        literal = self.literal(f"{head}{text[:MAX_CHARACTERS]}{tail}")
+        literal = self.literal(f"{head}{text[:MAX_CHARACTERS]}" if lower_bound else f"{head}{text}{tail}")
         return Line(self.encode(opening), literal, self.encode((tail,)), self.encode(closing), lower_bound)
 
     def literal(self, text: str) -> Encoding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 from transformers import Qwen3Model
 
 from e2rank_integrations.engines import local
+from e2rank_integrations.engines.batching import batches
 from e2rank_integrations.values import TokenInput, Usage
 from tests.support.models import SMALL_VOCABULARY, reference_embed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from e2rank_integrations import E2RankEncoder
@@ -77,16 +79,38 @@ def test_the_public_encoders_equal_the_reference_formula(
     assert plan.tokens == len(inputs[-1].ids)
 
 
-@given(st.lists(token_inputs, min_size=1, max_size=12), st.integers(1, 200))
-@settings(deadline=None, max_examples=40)
-def test_a_result_does_not_depend_on_its_neighbours(
-    bare_engine: LocalEngine, items: list[TokenInput], budget: int
-) -> None:
-    """An input embedded among others, in batches of any size, gets its own vector to 1e-5."""
-    alone = np.concatenate([bare_engine.encode([item]).vectors for item in items])
+@contextmanager
+def batched(*, tokens: int, pad: bool) -> Iterator[None]:
+    """Batches of another budget, or padded as on a GPU."""
+
+    def other(inputs: list[TokenInput], **_: object) -> Iterator[list[int]]:
+        return batches(inputs, tokens=tokens, pad=pad)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "_CPU_BATCH_TOKENS", budget)
+        patch.setattr(local, "batches", other)
+        yield
+
+
+@pytest.mark.parametrize("pad", [False, True], ids=["as on a CPU", "as on a GPU"])
+@given(items=st.lists(token_inputs, min_size=1, max_size=12), tokens=st.integers(1, 200))
+@settings(deadline=None, max_examples=30)
+def test_a_result_does_not_depend_on_its_neighbours(
+    bare_engine: LocalEngine, pad: bool, items: list[TokenInput], tokens: int
+) -> None:
+    """An input embedded among others, in batches of any size, padded or not, gets its own vector to 1e-5."""
+    alone = np.concatenate([bare_engine.encode([item]).vectors for item in items])
+    with batched(tokens=tokens, pad=pad):
         together = bare_engine.encode(items).vectors
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [64, 10_000])
+def test_padding_changes_no_result_where_tokens_see_what_follows(embedded_encoder: E2RankEncoder, tokens: int) -> None:
+    """In a bidirectional model, too: padding is masked from attention and left out of the mean."""
+    inputs = embedded_encoder.document_inputs(DOCUMENTS)
+    alone = np.concatenate([embedded_encoder.run([item]).vectors for item in inputs])
+    with batched(tokens=tokens, pad=True):
+        together = embedded_encoder.run(inputs).vectors
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
 
 
@@ -128,13 +152,15 @@ def test_each_pooling_is_what_its_name_says(
     np.testing.assert_allclose(make_engine(pooling=pooling).encode(items).vectors, expected, rtol=0, atol=1e-5)
 
 
-@given(st.permutations(range(8)))
-@settings(deadline=None, max_examples=25)
-def test_rows_come_in_the_order_of_the_inputs(bare_engine: LocalEngine, order: list[int]) -> None:
+@pytest.mark.parametrize("pad", [False, True])
+@given(order=st.permutations(range(8)))
+@settings(deadline=None, max_examples=20)
+def test_rows_come_in_the_order_of_the_inputs(bare_engine: LocalEngine, pad: bool, order: list[int]) -> None:
     """However inputs are grouped by length, row i belongs to input i."""
     items = some_inputs(4, 11, 4, 30, 1, 11, 2, 7)
     straight = bare_engine.encode(items).vectors
-    permuted = bare_engine.encode([items[i] for i in order]).vectors
+    with batched(tokens=60, pad=pad):
+        permuted = bare_engine.encode([items[i] for i in order]).vectors
     np.testing.assert_allclose(permuted, straight[order], rtol=0, atol=1e-5)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from e2rank_integrations import Candidate, E2RankEncoder, Reranker

@@ -78,10 +78,13 @@ assert [item.old_position for item in ranking] == [1, 0], ranking
     "evaluation": """
 from e2rank_integrations.evaluation.demo import demo_collection
 from e2rank_integrations.evaluation.first_stage import BM25
-import ir_measures, rich
-collection = demo_collection()
-assert collection.documents and collection.queries and collection.qrels
+from e2rank_integrations.evaluation.measures import score
+from e2rank_integrations.evaluation.runs import Hit, Run
 assert BM25({"a": "the cat sat", "b": "dogs bark"}).search("cats")[0].id == "a"
+collection = demo_collection()
+query, judged = next(iter(collection.qrels.items()))
+run = Run({query: tuple(Hit(document, 1.0) for document in judged)})
+assert score(run, {query: judged}).mean == 1
 """,
     "adapter": """
 import warnings

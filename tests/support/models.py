@@ -87,7 +87,10 @@ def _bare_config(layers: int, width: int) -> Qwen3Config:
 
 def _save(kind: type[Qwen3Model | Qwen3ForCausalLM], folder: Path, seed: int, config: Qwen3Config) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    model = kind(config)
+    with torch.device("meta"):  # the library's own initialisation takes seconds
+        model = kind(config)
+    model.to_empty(device="cpu")
+    model.tie_weights()
     _randomise(model, seed)
     model.save_pretrained(folder, safe_serialization=True)
     return folder

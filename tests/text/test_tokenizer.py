@@ -218,7 +218,7 @@ def test_a_line_within_its_limit_is_whole(qwen: LiteralTokenizer) -> None:
 def test_of_a_very_long_text_a_prefix_is_read(qwen: LiteralTokenizer) -> None:
     """Above a million characters the count is a lower bound, and the cut is that of the whole text."""
     text = "one two " * (MAX_CHARACTERS // 8)
-    exact, above = qwen.line((), text, (EOS,)), qwen.line((), text + "three", (EOS,))
+    exact, above = qwen.line((), text, (EOS,)), qwen.line((), text + "three four five", (EOS,))
     assert (exact.lower_bound, above.lower_bound) == (False, True)
     assert len(exact) == len(above) > 100_000
     assert above.ids(100) == exact.ids(100)
