@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from e2rank_integrations.engines.base import Engine
     from e2rank_integrations.profiles import Pooling, Profile
+    from e2rank_integrations.text.tokenizer import Line
     from e2rank_integrations.values import Matrix, PromptPlan, TokenInput
 
 logger = logging.getLogger(__name__)
@@ -201,7 +202,16 @@ class E2RankEncoder:
 
     def document_inputs(self, documents: Sequence[str]) -> list[TokenInput]:
         """The ids of documents, cut to the cap."""
-        lines = [self.writer.document(text) for text in _texts(documents, "document")]
+        lines = self.document_lines(documents)
+        self.report_cuts(lines)
+        return [self.writer.cut_document(line) for line in lines]
+
+    def document_lines(self, documents: Sequence[str]) -> list[Line]:
+        """The ids of documents, not yet cut."""
+        return [self.writer.document(text) for text in _texts(documents, "document")]
+
+    def report_cuts(self, lines: Sequence[Line]) -> None:
+        """Say in one log record how many documents are longer than the cap."""
         cap = self.writer.document_cap
         cut = [len(line) for line in lines if line.lower_bound or len(line) > cap]
         if cut:
@@ -209,7 +219,6 @@ class E2RankEncoder:
                 "%d of %d documents were cut to %d tokens for their embedding; the longest has %d",
                 len(cut), len(lines), cap, max(cut),
             )  # fmt: skip
-        return [self.writer.cut_document(line) for line in lines]
 
     def listwise_input(
         self, query: str, documents: Sequence[str], num_input_docs: int | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from e2rank_integrations.encoder import E2RankEncoder
 from e2rank_integrations.errors import InputError, NonFiniteError, TransientError
 from e2rank_integrations.slate import Slate, unit
 from e2rank_integrations.text.checks import expect_text
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from e2rank_integrations.encoder import E2RankEncoder
     from e2rank_integrations.values import Candidate, Encoded, PromptPlan, TokenInput, Vector
 
     Request = tuple[str, Iterable[str | Candidate]]
@@ -91,6 +91,8 @@ class Reranker:
     on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.encoder, E2RankEncoder):
+            raise InputError(f"encoder: expected an E2RankEncoder, found {type(self.encoder).__name__}")
         expect_count("top_n", self.top_n)
         expect_count("num_input_docs", self.num_input_docs)
         _expect_within("query_weight", self.query_weight, 0.0)
@@ -133,7 +135,7 @@ class Reranker:
 
     def rank_many(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request],
         *,
         top_n: int | None = None,
         query_vectors: Sequence[npt.ArrayLike | None] | None = None,
@@ -147,7 +149,7 @@ class Reranker:
 
     async def arank_many(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request],
         *,
         top_n: int | None = None,
         query_vectors: Sequence[npt.ArrayLike | None] | None = None,
@@ -168,6 +170,7 @@ class Reranker:
             raise InputError("ranking: it has no query vector, since it is empty or its order was kept")
         started = perf_counter()
         slate = Slate.of(self.encoder, candidates)
+        self.encoder.report_cuts(slate.lines)
         inputs = tuple(dict.fromkeys(slate.missing.values()))
         try:
             encoded = self.encoder.run(inputs)
@@ -229,17 +232,20 @@ class Reranker:
 
     def _plan_many(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request],
         top_n: int | None,
         query_vectors: Sequence[npt.ArrayLike | None] | None,
     ) -> list[RerankJob]:
-        vectors = [None] * len(requests) if query_vectors is None else query_vectors
-        if len(vectors) != len(requests):
-            raise InputError(f"query_vectors: expected {len(requests)}, one per request, found {len(vectors)}")
-        return [
+        pairs = _pairs(requests)
+        vectors = [None] * len(pairs) if query_vectors is None else query_vectors
+        if len(vectors) != len(pairs):
+            raise InputError(f"query_vectors: expected {len(pairs)}, one per request, found {len(vectors)}")
+        jobs = [
             self.plan(query, candidates, top_n=top_n, query_vector=vector)
-            for (query, candidates), vector in zip(requests, vectors, strict=True)
+            for (query, candidates), vector in zip(pairs, vectors, strict=True)
         ]
+        self.encoder.report_cuts([line for job in jobs for line in job.slate.lines])
+        return jobs
 
     def _run(self, jobs: Sequence[RerankJob], started: float) -> list[Ranking]:
         try:
@@ -326,6 +332,17 @@ def expect_count(name: str, value: object) -> None:
 def _expect_within(name: str, value: object, least: float) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 1):
         raise InputError(f"{name}: expected a number in [{least:g}, 1], or None, found {value!r}")
+
+
+def _pairs(requests: Iterable[Request]) -> list[Request]:
+    """The requests, each checked to be a query with candidates."""
+    if isinstance(requests, str) or not hasattr(requests, "__iter__"):
+        raise InputError(f"requests: expected pairs of a query and candidates, found {type(requests).__name__}")
+    pairs = list(requests)
+    for position, pair in enumerate(pairs):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:  # noqa: PLR2004 - a pair
+            raise InputError(f"request {position}: expected a query and its candidates, found {type(pair).__name__}")
+    return pairs
 
 
 def _inputs(jobs: Sequence[RerankJob]) -> tuple[TokenInput, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.reranker import expect_count
+from e2rank_integrations.stores.base import report_stale_vectors
 from e2rank_integrations.stores.trust import expect_same_embedding
 from e2rank_integrations.threads import in_thread
 
@@ -134,6 +135,7 @@ class Searcher:
         vector = encoded.vectors[0]
         candidates = tuple(self.store.search(vector, wanted, **options))
         expect_same_embedding(self.store, self.reranker.encoder, candidates)
+        report_stale_vectors(candidates)
         return Retrieved(query, vector, candidates, options, encoded.usage, perf_counter() - started)
 
     def _completed(self, ranking: Ranking, retrieved: Retrieved, k: int) -> Ranking:
@@ -144,7 +146,9 @@ class Searcher:
     def _found_again(self, vector: Vector, retrieved: Retrieved) -> list[Candidate]:
         known = {_name(candidate) for candidate in retrieved.candidates}
         found = self.store.search(vector, len(retrieved.candidates), **retrieved.options)
-        return [candidate for candidate in found if _name(candidate) not in known]
+        new = [candidate for candidate in found if _name(candidate) not in known]
+        report_stale_vectors(new)
+        return new
 
 
 def _name(candidate: Candidate) -> str:

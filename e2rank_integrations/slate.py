@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from e2rank_integrations.encoder import E2RankEncoder
+    from e2rank_integrations.text.tokenizer import Line
     from e2rank_integrations.values import Matrix, TokenInput, Vector, VectorSource
 
 
@@ -28,11 +29,13 @@ class Slate:
         candidates: In the caller's order.
         stored: Unit vectors by position, of the candidates that brought one.
         missing: Inputs by position, of the candidates whose vector must be computed.
+        lines: The same inputs before they were cut.
     """
 
     candidates: tuple[Candidate, ...]
     stored: Mapping[int, Vector]
     missing: Mapping[int, TokenInput]
+    lines: tuple[Line, ...]
 
     @classmethod
     def of(cls, encoder: E2RankEncoder, candidates: Iterable[str | Candidate]) -> Slate:
@@ -49,8 +52,9 @@ class Slate:
             if candidate.vector is not None
         }
         lacking = [position for position in range(len(checked)) if position not in stored]
-        inputs = encoder.document_inputs([checked[position].text for position in lacking])
-        return cls(checked, stored, dict(zip(lacking, inputs, strict=True)))
+        lines = encoder.document_lines([checked[position].text for position in lacking])
+        inputs = [encoder.writer.cut_document(line) for line in lines]
+        return cls(checked, stored, dict(zip(lacking, inputs, strict=True)), tuple(lines))
 
     def vectors(self, computed: Mapping[TokenInput, Vector]) -> Matrix:
         """Every candidate's unit vector, shape (candidates, width), float32."""

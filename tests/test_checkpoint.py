@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -270,6 +271,19 @@ def test_the_digest_tells_models_apart(tmp_path: Path, change: Callable[[Path], 
     other = shutil.copytree(folder, tmp_path / "two")
     change(other)
     assert folder_digest(folder) != folder_digest(other)
+
+
+@pytest.mark.parametrize("half", [slice(0, 1_000_000), slice(1_000_000, 2_000_000)], ids=["first", "last"])
+def test_the_digest_looks_at_all_parts_of_a_large_file(tmp_path: Path, half: slice) -> None:
+    """A training that moved the first layers alone, or the last, is another model, though not every byte is read."""
+    digests = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        content = np.zeros(2_000_000, np.uint8)
+        content[half] = len(digests)
+        (tmp_path / name / "model.safetensors").write_bytes(content.tobytes())
+        digests.append(folder_digest(tmp_path / name))
+    assert digests[0] != digests[1]
 
 
 def test_the_digest_of_a_copy_is_equal(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_the_profiles_weight_and_window_are_the_defaults(embedded_encoder: E2Ran
     assert_same(by_default, stated)
     assert by_default.plan.documents_used == profile.num_input_docs
     assert by_default.usage.queries == 1
-    assert texts_of(by_default)[:2] != TEXTS[:2]
+    assert by_default[0].candidate.text == "The capital of China is Beijing."
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
@@ -94,7 +94,9 @@ FROZEN = {
 def test_the_frozen_case(request: pytest.FixtureRequest, encoder: str) -> None:
     """Fixed weights, real tokenizers, each profile's own prompt: order, scores and counts are what they were."""
     order, scores, prompt_tokens, tokens = FROZEN[encoder]
-    ranking = Reranker(request.getfixturevalue(encoder)).rank(QUERY, TEXTS)
+    # Stated here, since the embedded profile's are tuned now and then.
+    options = {"num_input_docs": 3, "query_weight": 0.7} if encoder == "embedded_encoder" else {}
+    ranking = Reranker(request.getfixturevalue(encoder), **options).rank(QUERY, TEXTS)
     assert [item.old_position for item in ranking] == order
     np.testing.assert_allclose([item.score for item in ranking], scores, rtol=0, atol=1e-4)
     assert (ranking.plan.tokens, ranking.usage.tokens) == (prompt_tokens, tokens)

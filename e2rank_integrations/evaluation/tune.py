@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from e2rank_integrations.evaluation.first_stage import VectorIndex
     from e2rank_integrations.values import Vector
 
-LISTED = (1, 2, 3, 5, 8)
+LISTED = (1, 2, 3, 5)
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """At most .9: at 1 the prompt does not matter, and that control has a name of its own, plain cosine."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from e2rank_integrations.errors import StoreError
 from e2rank_integrations.stores.chroma import ChromaStore
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ class LangChainChroma(ChromaStore):
     def search(self, vector: Vector, k: int, **options: Any) -> list[Candidate]:
         """As `ChromaStore.search`, with `filter` for Chroma's `where`."""
         where = options.pop("filter", None)
-        if where is not None:
-            options["where"] = where
-        return super().search(vector, k, **options)
+        if where is None:
+            return super().search(vector, k, **options)
+        if "where" in options:
+            raise StoreError("filter and where are two names of one argument; give one of them")
+        return super().search(vector, k, where=where, **options)

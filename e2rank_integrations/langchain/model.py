@@ -46,7 +46,7 @@ class ModelFields(BaseModel):
     template: str | InstanceOf[ListwiseTemplate] | None = None
     """The listwise message, by name (`paper`, `readme`, `training`) or of your own, instead of the profile's."""
 
-    encoder: InstanceOf[E2RankEncoder] = Field(default=None, repr=False)  # type: ignore[assignment]  # set below
+    encoder: InstanceOf[E2RankEncoder] = Field(default=None, repr=False, exclude=True)  # type: ignore[assignment]  # set below
     """A ready encoder, to share one with other components."""
 
     model_config = ConfigDict(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.documents import BaseDocumentCompressor, Document
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.langchain.embeddings import E2RankEmbeddings
@@ -15,11 +16,12 @@ from e2rank_integrations.langchain.stores import reader
 from e2rank_integrations.langchain.tracing import atraced, traced
 from e2rank_integrations.reranker import OnError, Reranker
 from e2rank_integrations.stores import expect_same_embedding
+from e2rank_integrations.stores.base import report_stale_vectors
 from e2rank_integrations.threads import in_thread
 from e2rank_integrations.values import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from langchain_core.callbacks import Callbacks
 
@@ -46,7 +48,7 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
         ```
     """
 
-    embeddings: E2RankEmbeddings | None = Field(default=None, repr=False)
+    embeddings: E2RankEmbeddings | None = Field(default=None, repr=False, exclude=True)
     """Embeddings whose model to use, instead of naming it again."""
 
     top_n: int | None = 3
@@ -67,15 +69,13 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
     prompt_text_key: str | None = None
     """Metadata key of a shorter text for the prompt; documents without it are listed with their whole text."""
 
-    vectorstore: Any = Field(default=None, repr=False)
+    vectorstore: Any = Field(default=None, repr=False, exclude=True)
     """Where the documents' vectors are stored: a Chroma collection or a LangChain vector store. A stored vector is used
     where the stored text is the document's own."""
 
     trust_document_state: bool = False
     """Use the vectors that an `EmbeddingsRedundantFilter` left on the documents. Only where that filter has the same
     embeddings: such a vector does not say which model made it."""
-
-    _reranker: Reranker = PrivateAttr()
 
     @model_validator(mode="before")
     @classmethod
@@ -88,8 +88,14 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
         return {**values, "encoder": embeddings.encoder}
 
     @model_validator(mode="after")
-    def _with_reranker(self) -> Self:
-        self._reranker = Reranker(
+    def _with_good_options(self) -> Self:
+        _ = self.core
+        return self
+
+    @property
+    def core(self) -> Reranker:
+        """The framework-free reranker that does the work, with the options as they are now."""
+        return Reranker(
             self.encoder,
             top_n=self.top_n,
             num_input_docs=self.num_input_docs,
@@ -97,12 +103,6 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
             score_threshold=self.score_threshold,
             on_error=self.on_error,
         )
-        return self
-
-    @property
-    def core(self) -> Reranker:
-        """The framework-free reranker that does the work."""
-        return self._reranker
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -114,10 +114,11 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
             StoreMismatchError: another model made the vectors in `vectorstore`.
             TransientError: the engine failed, unless `on_error="keep_order"`.
         """
+        documents = _checked(documents)
         if not documents:
             return []
         with traced(callbacks, query, len(documents)) as report:
-            ranking = self._reranker.rank(query, self.candidates(documents))
+            ranking = self.core.rank(query, self.candidates(documents))
             report(ranking)
         return _documents(documents, ranking)
 
@@ -125,16 +126,17 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
         """As `compress_documents`, without blocking the event loop."""
+        documents = _checked(documents)
         if not documents:
             return []
         async with atraced(callbacks, query, len(documents)) as report:
-            ranking = await self._reranker.arank(query, await in_thread(self.candidates, documents))
+            ranking = await self.core.arank(query, await in_thread(self.candidates, documents))
             report(ranking)
         return _documents(documents, ranking)
 
     def rank(self, documents: Sequence[Document], query: str) -> Ranking:
         """The `Ranking` behind `compress_documents`: who moved, what was cut, what it cost."""
-        return self._reranker.rank(query, self.candidates(documents))
+        return self.core.rank(query, self.candidates(_checked(documents)))
 
     def candidates(self, documents: Sequence[Document]) -> list[Candidate]:
         """Documents as candidates, with the vectors that are to be had."""
@@ -142,16 +144,17 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
         return [self._candidate(document, stored) for document in documents]
 
     def _stored(self, documents: Sequence[Document]) -> Mapping[str, Candidate]:
-        if self.vectorstore is None:
+        ids = [document.id for document in documents if document.id is not None]
+        if self.vectorstore is None or not ids:
             return {}
         store: VectorStore = reader(self.vectorstore)
-        records = store.get([document.id for document in documents if document.id is not None])
-        expect_same_embedding(store, self.encoder, list(records.values()))
+        records = store.get(ids)
+        found = list(records.values())
+        expect_same_embedding(store, self.encoder, found)
+        report_stale_vectors(found)
         return records
 
     def _candidate(self, document: Document, stored: Mapping[str, Candidate]) -> Candidate:
-        if not isinstance(document, Document):
-            raise InputError(f"documents: expected LangChain Documents, found {type(document).__name__}")
         candidate = Candidate(
             document.page_content,
             id=document.id,
@@ -166,6 +169,16 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
     def _state(self, document: Document) -> Any:  # noqa: ANN401 - a vector of whatever type the filter left
         state = getattr(document, "state", None) if self.trust_document_state else None
         return state.get("embedded_doc") if isinstance(state, dict) else None
+
+
+def _checked(documents: Iterable[Document]) -> list[Document]:
+    if isinstance(documents, str | Mapping) or not hasattr(documents, "__iter__"):
+        raise InputError(f"documents: expected a list of Documents, found {type(documents).__name__}")
+    documents = list(documents)
+    for position, document in enumerate(documents):
+        if not isinstance(document, Document):
+            raise InputError(f"document {position}: expected a Document, found {type(document).__name__}")
+    return documents
 
 
 def reranked(document: Document, item: RankedCandidate, ranking: Ranking) -> Document:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.langchain.embeddings import E2RankEmbeddings
@@ -32,7 +33,7 @@ class E2RankRetriever(BaseRetriever):
         ```
     """
 
-    vectorstore: Any = Field(repr=False)
+    vectorstore: Any = Field(repr=False, exclude=True)
     """A LangChain vector store (Chroma, or in memory, give their vectors back), or a Chroma collection."""
 
     reranker: E2RankReranker = Field(default=None)  # type: ignore[assignment]  # set by the validator
@@ -50,12 +51,10 @@ class E2RankRetriever(BaseRetriever):
     search_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Search arguments of the store for every call, `filter` among them; those of a call come on top."""
 
-    vector_lookup: Any = Field(default=None, repr=False)
+    vector_lookup: Callable[[list[str]], Any] | None = Field(default=None, repr=False, exclude=True)
     """For a store that cannot be read otherwise: a callable from ids to their stored vectors."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
-    _searcher: Searcher = PrivateAttr()
 
     @model_validator(mode="before")
     @classmethod
@@ -68,10 +67,15 @@ class E2RankRetriever(BaseRetriever):
         return {**values, "reranker": E2RankReranker(embeddings=embeddings)}
 
     @model_validator(mode="after")
-    def _with_searcher(self) -> Self:
-        store = reader(self.vectorstore, self.vector_lookup)
-        self._searcher = Searcher(store, self.reranker.core, fetch_k=self.fetch_k, search_again=self.search_again)
+    def _with_good_options(self) -> Self:
+        _ = self.searcher
         return self
+
+    @property
+    def searcher(self) -> Searcher:
+        """The framework-free search that does the work, with the options and the collection as they are now."""
+        store = reader(self.vectorstore, self.vector_lookup)
+        return Searcher(store, self.reranker.core, fetch_k=self.fetch_k, search_again=self.search_again)
 
     def save_fingerprint(self) -> None:
         """Keep the embedding's fingerprint with the collection, so that another model is refused at once.
@@ -80,39 +84,41 @@ class E2RankRetriever(BaseRetriever):
             StoreMismatchError: the stored vectors are not this model's.
             StoreError: the store has no place for it.
         """
-        self._searcher.save_fingerprint()
+        self.searcher.save_fingerprint()
 
-    def rank(self, query: str, *, k: int | None = None, **options: Any) -> Ranking:
+    def rank(self, query: str, **options: Any) -> Ranking:
         """The `Ranking` behind `invoke`: who moved, what was cut, what it cost."""
-        return self._searcher.search(query, self._k(k), **self._options(options))
+        k, options = self._arguments(options)
+        return self.searcher.search(query, k, **options)
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None, **options: Any
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **options: Any
     ) -> list[Document]:
-        retrieved = self._searcher.retrieve(query, self._k(k), **self._options(options))
+        searcher, (k, options) = self.searcher, self._arguments(options)
+        retrieved = searcher.retrieve(query, k, **options)
         if not retrieved.candidates:
             return []
         with traced(run_manager.get_child(), query, len(retrieved.candidates)) as report:
-            ranking = self._searcher.rerank(retrieved, self._k(k))
+            ranking = searcher.rerank(retrieved, k)
             report(ranking)
         return _documents(ranking)
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None, **options: Any
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: Any
     ) -> list[Document]:
-        retrieved = await self._searcher.aretrieve(query, self._k(k), **self._options(options))
+        searcher, (k, options) = self.searcher, self._arguments(options)
+        retrieved = await searcher.aretrieve(query, k, **options)
         if not retrieved.candidates:
             return []
         async with atraced(run_manager.get_child(), query, len(retrieved.candidates)) as report:
-            ranking = await self._searcher.arerank(retrieved, self._k(k))
+            ranking = await searcher.arerank(retrieved, k)
             report(ranking)
         return _documents(ranking)
 
-    def _k(self, k: int | None) -> int:
-        return self.k if k is None else k
-
-    def _options(self, options: dict[str, Any]) -> dict[str, Any]:
-        return {**self.search_kwargs, **options}
+    def _arguments(self, options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """How many to return, and the store's search arguments; those of the call come first."""
+        merged = {"k": self.k, **self.search_kwargs, **options}
+        return merged.pop("k"), merged
 
 
 def _documents(ranking: Ranking) -> list[Document]:

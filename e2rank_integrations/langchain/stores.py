@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.vectorstores import InMemoryVectorStore
@@ -12,7 +13,7 @@ from e2rank_integrations.stores.base import SAMPLE_RECORDS, TEXT_HASH_KEY, text_
 from e2rank_integrations.values import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     import numpy.typing as npt
     from chromadb import Collection
@@ -43,7 +44,7 @@ def reader(store: object, vector_lookup: VectorLookup | None = None) -> VectorSt
         InputError: it is none of these.
     """
     if vector_lookup is None:
-        collection = store if _is_chroma(store) else getattr(store, "_collection", None)
+        collection = store if _is_chroma(store) else _collection_of(store)
         if _is_chroma(collection):
             from e2rank_integrations.langchain.chroma import LangChainChroma
 
@@ -83,21 +84,34 @@ class DocumentStore:
         raise StoreError(f"{type(self._store).__name__} has no place to keep a fingerprint; vectors are spot-checked")
 
     def search(self, vector: Vector, k: int, **options: Any) -> list[Candidate]:
-        """The k nearest documents, with vectors where the lookup has them."""
-        documents = self._store.similarity_search_by_vector([float(value) for value in vector], k, **options)
-        return self._candidates(documents)
+        """The k nearest documents, with vectors where the lookup has them.
+
+        Raises:
+            StoreError: the store fails or does not take these arguments.
+        """
+        query = [float(value) for value in vector]
+        return self._candidates(self._asked(self._store.similarity_search_by_vector, query, k, **options))
 
     def get(self, ids: Sequence[str]) -> Mapping[str, Candidate]:
         """Stored documents by id."""
-        documents = self._store.get_by_ids(list(dict.fromkeys(ids)))
+        documents = self._asked(self._store.get_by_ids, list(dict.fromkeys(ids)))
         return {str(record.id): record for record in self._candidates(documents)}
 
     def sample(self) -> list[Candidate]:
         """Nothing: LangChain's stores cannot list their documents. What a search finds is checked instead."""
         return []
 
+    def _asked(self, method: Callable[..., list[Document]], /, *arguments: Any, **options: Any) -> list[Document]:
+        try:
+            return method(*arguments, **options)
+        except Exception as error:  # whatever a store of others raises
+            kind = type(self._store).__name__
+            raise StoreError(f"{kind}.{method.__name__} failed: {type(error).__name__}: {error}") from error
+
     def _candidates(self, documents: Sequence[Document]) -> list[Candidate]:
         vectors = self._vectors([document.id for document in documents if document.id is not None])
+        if not isinstance(vectors, Mapping):
+            raise InputError(f"vector_lookup: expected a mapping from id to vector, found {type(vectors).__name__}")
         records = [
             Candidate(
                 document.page_content,
@@ -118,9 +132,26 @@ class InMemoryStore(DocumentStore):
         super().__init__(store, lambda ids: {id_: store.store[id_]["vector"] for id_ in ids if id_ in store.store})
         self._records = store.store
 
+    def search(self, vector: Vector, k: int, **options: Any) -> list[Candidate]:
+        """As of any store; that store itself would drop what it does not understand.
+
+        Raises:
+            StoreError: another argument than `filter`, or one that is no function of a document.
+        """
+        if set(options) - {"filter"} or not (options.get("filter") is None or callable(options["filter"])):
+            raise StoreError("InMemoryVectorStore's search takes a filter, a function of a document, and nothing else")
+        return super().search(vector, k, **options)
+
     def sample(self) -> list[Candidate]:
         """The first records."""
         return list(self.get(list(self._records)[:SAMPLE_RECORDS]).values())
+
+
+def _collection_of(store: object) -> object:
+    try:
+        return getattr(store, "_collection", None)
+    except ValueError as error:  # LangChain's Chroma, after its collection was deleted
+        raise StoreError("the store's collection was deleted; make it anew with reset_collection()") from error
 
 
 def _is_chroma(store: object) -> bool:

@@ -71,16 +71,20 @@ def text_hash(text: str) -> str:
 
 def without_stale_vectors(records: Sequence[Candidate]) -> list[Candidate]:
     """Take the vector from records whose stored text hash is no longer that of their text."""
-    checked = [replace(record, vector=None) if _is_stale(record) else record for record in records]
-    stale = sum(old is not new for old, new in zip(records, checked, strict=True))
+    return [replace(record, vector=None) if is_stale(record) else record for record in records]
+
+
+def report_stale_vectors(records: Sequence[Candidate]) -> None:
+    """Say in one log record how many vectors are not used because they are older than their texts."""
+    stale = sum(map(is_stale, records))
     if stale:
         logger.warning(
             "%d of %d stored vectors are older than their texts and are computed again; index those anew",
             stale, len(records),
         )  # fmt: skip
-    return checked
 
 
-def _is_stale(record: Candidate) -> bool:
+def is_stale(record: Candidate) -> bool:
+    """Whether the text is another than when its hash was stored."""
     saved = record.metadata.get(TEXT_HASH_KEY)
-    return record.vector is not None and saved is not None and saved != text_hash(record.text)
+    return saved is not None and saved != text_hash(record.text)

@@ -11,11 +11,12 @@ from e2rank_integrations.values import Candidate
 
 try:
     from chromadb.errors import ChromaError
+    from httpx import HTTPError
 except ImportError as error:
     raise MissingExtraError("chromadb", "chroma") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from chromadb.api.models.Collection import Collection
     from chromadb.api.types import Include
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _INCLUDE: Include = ["documents", "metadatas", "embeddings"]
 _COLUMNS = ("ids", *_INCLUDE)
+_SEARCH_ARGUMENTS = ("where", "where_document", "ids")
 
 
 class ChromaStore:
@@ -55,7 +57,7 @@ class ChromaStore:
         stay in force in the collection's configuration, where Chroma keeps them, but leave the metadata.
         """
         kept = {key: value for key, value in (self._collection.metadata or {}).items() if not key.startswith("hnsw:")}
-        self._collection.modify(metadata={**kept, FINGERPRINT_KEY: fingerprint})
+        _asked(self._collection.modify, metadata={**kept, FINGERPRINT_KEY: fingerprint})
 
     def search(self, vector: Vector, k: int, **options: Any) -> list[Candidate]:
         """The k nearest records with their vectors, in one request.
@@ -68,29 +70,43 @@ class ChromaStore:
         Raises:
             StoreError: Chroma refuses the search.
         """
-        try:
-            found: Mapping[str, Any] = self._collection.query(
-                query_embeddings=vector[None].tolist(),
-                n_results=k,
-                include=_INCLUDE,
-                **options,
-            )
-        except (ChromaError, ValueError, TypeError) as error:
-            raise StoreError(f"Chroma refused the search: {error}") from error
+        unknown = sorted(set(options) - set(_SEARCH_ARGUMENTS))
+        if unknown:
+            raise StoreError(f"Chroma's search takes {', '.join(_SEARCH_ARGUMENTS)}, and not {unknown[0]!r}")
+        found = _asked(
+            self._collection.query,
+            query_embeddings=vector[None].tolist(),
+            n_results=k,
+            include=_INCLUDE,
+            **options,
+        )
         return _candidates({name: found[name][0] for name in _COLUMNS})
 
     def get(self, ids: Sequence[str]) -> Mapping[str, Candidate]:
-        """Stored records by id. Chroma ignores the order asked for and leaves out what it lacks."""
+        """Stored records by id. Chroma ignores the order asked for and leaves out what it lacks.
+
+        Raises:
+            StoreError: Chroma refuses.
+        """
         if not ids:
             return {}
-        found = self._collection.get(ids=list(dict.fromkeys(ids)), include=_INCLUDE)
-        records = _candidates(found)
+        records = _candidates(_asked(self._collection.get, ids=list(dict.fromkeys(ids)), include=_INCLUDE))
         return {str(record.id): record for record in records}
 
     def sample(self) -> list[Candidate]:
-        """The first records."""
-        found = self._collection.get(limit=SAMPLE_RECORDS, include=_INCLUDE)
-        return _candidates(found)
+        """The first records.
+
+        Raises:
+            StoreError: Chroma refuses.
+        """
+        return _candidates(_asked(self._collection.get, limit=SAMPLE_RECORDS, include=_INCLUDE))
+
+
+def _asked(method: Callable[..., Any], **arguments: Any) -> Any:  # noqa: ANN401 - Chroma's own results
+    try:
+        return method(**arguments)
+    except (ChromaError, HTTPError, OSError, TypeError, ValueError) as error:
+        raise StoreError(f"Chroma failed to {method.__name__}: {type(error).__name__}: {error}") from error
 
 
 def _candidates(found: Mapping[str, Any]) -> list[Candidate]:

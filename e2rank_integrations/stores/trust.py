@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from e2rank_integrations.encoder import Fingerprint
@@ -24,6 +25,7 @@ LEAST_COSINE = 0.999
 SPOT_CHECKED = 3
 """Records that are embedded again, the longest ones: a long text shows another cap, too."""
 
+_lock = threading.Lock()
 _checked: set[tuple[Hashable, Fingerprint]] = set()
 
 
@@ -46,8 +48,9 @@ def expect_same_embedding(store: VectorStore, encoder: E2RankEncoder, found: Seq
         _expect_same_fingerprint(_parsed(saved), encoder.fingerprint)
         return
     key = (store.identity, encoder.fingerprint)
-    if key not in _checked and _spot_check(store.sample() or found, encoder):
-        _checked.add(key)
+    with _lock:  # threads that come at once wait for one check
+        if key not in _checked and _spot_check(store.sample() or found, encoder):
+            _checked.add(key)
 
 
 def _parsed(saved: str) -> Fingerprint:

@@ -14,9 +14,10 @@ from tests.stores.conftest import (
     client,
     encoder,
     memory,
-    one_thread,
+    other_qwen,
     passage_vectors,
     recording,
+    remembering,
     server_port,
     unchecked,
 )
@@ -36,9 +37,10 @@ __all__ = [
     "client",
     "encoder",
     "memory",
-    "one_thread",
+    "other_qwen",
     "passage_vectors",
     "recording",
+    "remembering",
     "server_port",
     "unchecked",
 ]

@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.tracers.base import BaseTracer
@@ -43,6 +44,17 @@ def ids(found: Iterable[Document]) -> list[str | None]:
 
 def scores(found: Iterable[Document]) -> list[float]:
     return [document.metadata["relevance_score"] for document in found]
+
+
+def expect_alike(found: Sequence[Document], expected: Sequence[Document]) -> None:
+    """The same documents in the same order; scores may differ by rounding, which other threads do otherwise."""
+    assert without_scores(found) == without_scores(expected)
+    assert scores(found) == pytest.approx(scores(expected), abs=1e-5)
+
+
+def without_scores(found: Iterable[Document]) -> list[tuple[Any, ...]]:
+    kept = [doc.model_copy(update={"metadata": {**doc.metadata, "relevance_score": None}}) for doc in found]
+    return snapshot(kept)
 
 
 class Runs(BaseTracer):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from langchain_chroma import Chroma
 
     from e2rank_integrations import E2RankEncoder
+    from e2rank_integrations.engines.base import Engine
 
     Call = Callable[[E2RankEmbeddings, Chroma], Awaitable[Any]]
 
@@ -48,9 +49,9 @@ CALLS: dict[str, Call] = {
 
 
 @pytest.fixture
-def gated(embedded_encoder: E2RankEncoder) -> Gated:
+def gated(remembering: Engine) -> Gated:
     """The embedded model, which answers nothing before its gate is opened."""
-    return Gated(embedded_encoder.engine)
+    return Gated(remembering)
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ async def test_the_default_executor_is_not_used(embeddings: E2RankEmbeddings, st
 async def test_more_calls_than_threads_all_end(slow: E2RankEmbeddings, gated: Gated, store: Chroma) -> None:
     """Calls that wait for one another's threads do not lock up, and each gets its own answer."""
     retriever = E2RankRetriever(vectorstore=store, reranker=E2RankReranker(embeddings=slow), search_again=True)
-    queries = [f"{query} {number}" for number in range(2 * MAX_THREADS) for query in QUERIES]
+    queries = [f"{query} {number}" for number in range(MAX_THREADS) for query in QUERIES]
     tasks = [asyncio.ensure_future(retriever.ainvoke(query)) for query in queries]
     for _ in range(20):
         await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda, Runnable
 from langchain_core.tools import create_retriever_tool
 
 from e2rank_integrations.langchain import E2RankReranker, E2RankRetriever
-from tests.langchain.helpers import WordsRetriever, ids, scores
+from tests.langchain.helpers import WordsRetriever, expect_alike, ids
 from tests.support.passages import PASSAGES, QUERIES, TEXTS
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ async def test_contextual_compression(
     compression.invoke(QUERY)
     recording.calls.clear()
     for found in await both(compression, QUERY):
-        assert ids(found) == ids(expected)
-        assert scores(found) == pytest.approx(scores(expected), abs=1e-5)
+        expect_alike(found, expected)
     assert recording.usage.documents == 0
 
 
@@ -87,7 +86,7 @@ async def test_a_pipeline_of_compressors(top: E2RankReranker, embeddings: E2Rank
         assert all(document.metadata["number"] % 2 for document in found)
         first = top.compress_documents(OddNumbers().transform_documents(documents_of(store, QUERY)), QUERY)
         assert set(ids(found)) < set(ids(first))
-        assert scores(found) == scores(last.compress_documents(first, QUERY))
+        expect_alike(found, last.compress_documents(first, QUERY))
 
 
 def documents_of(store: Chroma, query: str) -> list[Document]:

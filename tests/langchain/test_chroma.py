@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from langchain_chroma import Chroma
 
-from e2rank_integrations import E2RankEncoder
 from e2rank_integrations.errors import StoreError, StoreMismatchError
 from e2rank_integrations.langchain import E2RankEmbeddings, E2RankReranker, E2RankRetriever, with_text_hash
 from e2rank_integrations.stores import FINGERPRINT_KEY, TEXT_HASH_KEY, text_hash
 from tests.langchain.helpers import documents, ids, scores, snapshot
 from tests.support.chroma import close, disk_client, unique_name
-from tests.support.models import save_qwen3
 from tests.support.passages import PASSAGES, QUERIES
 
 if TYPE_CHECKING:
@@ -24,17 +22,17 @@ if TYPE_CHECKING:
     from chromadb.api import ClientAPI
     from langchain_core.documents import Document
 
+    from e2rank_integrations import E2RankEncoder
     from tests.support.engines import Recording
 
 QUERY = QUERIES[0]
 HALF = ["bread", "orbit", "law"]
 
 
-@pytest.fixture(scope="session")
-def other_qwen(tmp_path_factory: pytest.TempPathFactory) -> E2RankEmbeddings:
-    """A model of the tiny Qwen3's architecture and width with other weights."""
-    folder = save_qwen3(tmp_path_factory.mktemp("other"), seed=1)
-    return E2RankEmbeddings(model=str(folder), device="cpu", dtype="float32")
+@pytest.fixture
+def other(other_qwen: E2RankEncoder) -> E2RankEmbeddings:
+    """Embeddings of the tiny Qwen3's architecture and width with other weights."""
+    return E2RankEmbeddings(encoder=other_qwen)
 
 
 @pytest.fixture
@@ -91,29 +89,27 @@ def test_a_folder_is_opened_again(tmp_path: Path, embeddings: E2RankEmbeddings, 
 
 
 def test_the_other_model_is_refused_by_fingerprint(
-    client: ClientAPI, qwen: E2RankEmbeddings, other_qwen: E2RankEmbeddings
+    client: ClientAPI, qwen: E2RankEmbeddings, other: E2RankEmbeddings
 ) -> None:
     """Of the same width, made with `collection_metadata`, opened later with another model and its own metadata."""
     name = unique_name()
     Chroma(name, qwen, client=client, collection_metadata=qwen.collection_metadata()).add_documents(documents(["law"]))
-    later = Chroma(name, other_qwen, client=client, collection_metadata=other_qwen.collection_metadata())
+    later = Chroma(name, other, client=client, collection_metadata=other.collection_metadata())
     with pytest.raises(StoreMismatchError, match="weights"):
         E2RankRetriever(vectorstore=later).invoke(QUERY)
     with pytest.raises(StoreMismatchError, match="weights"):
-        E2RankReranker(embeddings=other_qwen, vectorstore=later).compress_documents(documents(["law"]), QUERY)
+        E2RankReranker(embeddings=other, vectorstore=later).compress_documents(documents(["law"]), QUERY)
     assert len(E2RankRetriever(vectorstore=Chroma(name, qwen, client=client)).invoke(QUERY)) == 4
 
 
 async def test_the_other_model_is_refused_by_spot_check(
-    make_store: Callable[..., Chroma], qwen: E2RankEmbeddings, other_qwen: E2RankEmbeddings
+    make_store: Callable[..., Chroma], qwen: E2RankEmbeddings, other: E2RankEmbeddings
 ) -> None:
     """Without a fingerprint, too, by retriever and reranker, sync and async; even if metadata is named on reopening."""
     store = make_store(documents(["law"]), embedding_function=qwen)
-    later = Chroma(
-        store._collection.name, other_qwen, client=store._client, collection_metadata=other_qwen.collection_metadata()
-    )
+    later = Chroma(store._collection.name, other, client=store._client, collection_metadata=other.collection_metadata())
     retriever = E2RankRetriever(vectorstore=later)
-    reranker = E2RankReranker(embeddings=other_qwen, vectorstore=later)
+    reranker = E2RankReranker(embeddings=other, vectorstore=later)
     for _ in range(2):
         with pytest.raises(StoreMismatchError):
             retriever.invoke(QUERY)
@@ -141,11 +137,11 @@ def test_saving_a_fingerprint_later(client: ClientAPI, embeddings: E2RankEmbeddi
 
 
 def test_saving_a_false_fingerprint_is_refused(
-    make_store: Callable[..., Chroma], qwen: E2RankEmbeddings, other_qwen: E2RankEmbeddings
+    make_store: Callable[..., Chroma], qwen: E2RankEmbeddings, other: E2RankEmbeddings
 ) -> None:
     """The vectors are compared first."""
     store = make_store(documents(["law"]), embedding_function=qwen)
-    retriever = E2RankRetriever(vectorstore=store, reranker=E2RankReranker(embeddings=other_qwen))
+    retriever = E2RankRetriever(vectorstore=store, reranker=E2RankReranker(embeddings=other))
     with pytest.raises(StoreMismatchError):
         retriever.save_fingerprint()
     assert FINGERPRINT_KEY not in (store._collection.metadata or {})
@@ -174,10 +170,10 @@ def test_reranker_and_retriever_share_one_check(
 
 
 def test_an_empty_collection_is_checked_later(
-    make_store: Callable[..., Chroma], qwen: E2RankEmbeddings, other_qwen: E2RankEmbeddings
+    make_store: Callable[..., Chroma], qwen: E2RankEmbeddings, other: E2RankEmbeddings
 ) -> None:
     """Made before anything is indexed, a retriever gives nothing, and later finds out what was put in."""
-    store = make_store([], embedding_function=other_qwen)
+    store = make_store([], embedding_function=other)
     retriever = E2RankRetriever(vectorstore=store, reranker=E2RankReranker(embeddings=qwen))
     assert retriever.invoke(QUERY) == []
     store.add_documents(documents(["law"]))

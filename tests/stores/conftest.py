@@ -6,22 +6,39 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import chromadb
+import numpy as np
 import pytest
-import torch
 
+from e2rank_integrations import E2RankEncoder
 from e2rank_integrations.stores import trust
+from e2rank_integrations.values import Encoded, Usage
 from tests.support.chroma import chroma_server, disk_client, server_client
 from tests.support.engines import Recording
+from tests.support.models import save_qwen3
 from tests.support.passages import TEXTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from chromadb.api import ClientAPI
 
-    from e2rank_integrations import E2RankEncoder
-    from e2rank_integrations.values import Matrix
+    from e2rank_integrations.engines.base import Engine
+    from e2rank_integrations.values import Matrix, TokenInput, Vector
+
+
+class Remembering(Recording):
+    """Answers what it was asked before from memory, as if it were computed: tests ask for the same texts often."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.known: dict[TokenInput, Vector] = {}
+
+    def encode(self, inputs: Sequence[TokenInput]) -> Encoded:
+        new = [item for item in dict.fromkeys(inputs) if item not in self.known]
+        if new:
+            self.known.update(zip(new, self.engine.encode(new).vectors, strict=True))
+        return Encoded(np.stack([self.known[item] for item in inputs]), Usage.of(inputs))
 
 
 @pytest.fixture(scope="session")
@@ -51,15 +68,30 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ClientAPI
 
 
 @pytest.fixture(scope="session")
+def other_qwen(tmp_path_factory: pytest.TempPathFactory) -> E2RankEncoder:
+    """A model like `qwen_encoder`, of the same architecture and width, with other weights."""
+    folder = tmp_path_factory.getbasetemp() / "other-qwen3"  # one for the packages that use this fixture
+    if not folder.exists():
+        save_qwen3(folder, seed=1)
+    return E2RankEncoder(str(folder), device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
 def passage_vectors(embedded_encoder: E2RankEncoder) -> Matrix:
     """The passages' embeddings by the embedded model."""
     return embedded_encoder.encode_documents(TEXTS)
 
 
+@pytest.fixture(scope="session")
+def remembering(embedded_encoder: E2RankEncoder) -> Remembering:
+    """The embedded model, which embeds no input twice in a session of tests."""
+    return Remembering(embedded_encoder.engine)
+
+
 @pytest.fixture
-def recording(embedded_encoder: E2RankEncoder) -> Recording:
+def recording(remembering: Remembering) -> Recording:
     """Counts what the embedded model is asked."""
-    return Recording(embedded_encoder.engine)
+    return Recording(remembering)
 
 
 @pytest.fixture
@@ -72,12 +104,3 @@ def encoder(embedded_encoder: E2RankEncoder, recording: Recording) -> E2RankEnco
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process in which no index was checked yet."""
     monkeypatch.setattr(trust, "_checked", set())
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Inputs this short only wait for one another's cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

@@ -38,7 +38,6 @@ def test_changed_texts_are_embedded_again(
     searcher = Searcher(ChromaStore(edited), Reranker(encoder), fetch_k=24)
     searcher.save_fingerprint()
     recording.calls.clear()
-    caplog.clear()
     ranking = searcher.search(QUERIES[1], k=24)
     assert recording.usage.documents == len(CHANGED)
     computed = {item.candidate.id for item in ranking if item.vector_source == "computed"}

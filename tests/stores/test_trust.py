@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2rank_integrations import E2RankEncoder, Reranker, Searcher
+from e2rank_integrations import Reranker, Searcher
 from e2rank_integrations.encoder import Fingerprint
 from e2rank_integrations.errors import StoreError, StoreMismatchError
 from e2rank_integrations.stores import FINGERPRINT_KEY, expect_same_embedding
 from e2rank_integrations.stores.chroma import ChromaStore
 from tests.support.chroma import new_collection, unique_name
 from tests.support.engines import Recording
-from tests.support.models import save_qwen3
 from tests.support.passages import LONG_PASSAGE, METADATAS, PASSAGES, QUERIES, TEXTS
 
 if TYPE_CHECKING:
@@ -25,16 +25,11 @@ if TYPE_CHECKING:
 
     from chromadb.api import ClientAPI
 
+    from e2rank_integrations import E2RankEncoder
     from e2rank_integrations.values import Matrix
 
 FEW = dict(list(PASSAGES.items())[:6])
 WITH_LONG = {**FEW, "long": LONG_PASSAGE}
-
-
-@pytest.fixture(scope="session")
-def other_qwen(tmp_path_factory: pytest.TempPathFactory) -> E2RankEncoder:
-    """A model like `qwen_encoder`, of the same architecture and width, with other weights."""
-    return E2RankEncoder(str(save_qwen3(tmp_path_factory.mktemp("other"), seed=1)), device="cpu", dtype="float32")
 
 
 def index(
@@ -142,17 +137,18 @@ def test_another_dtype_is_no_mismatch(memory: ClientAPI, embedded_encoder: E2Ran
 
 
 def test_a_copy_of_the_checkpoint_is_no_mismatch(
-    memory: ClientAPI, qwen_encoder: E2RankEncoder, tmp_path: Path
+    memory: ClientAPI, qwen_encoder: E2RankEncoder, qwen_folder: Path, tmp_path: Path
 ) -> None:
     """The same files in another folder make the same vectors: the name of a model is not compared."""
-    elsewhere = replace(qwen_encoder, model=str(save_qwen3(tmp_path / "copy")))
+    elsewhere = replace(qwen_encoder, model=str(shutil.copytree(qwen_folder, tmp_path / "copy")))
     assert elsewhere.fingerprint.model != qwen_encoder.fingerprint.model
     assert len(searcher(index(memory, qwen_encoder, fingerprint=True), elsewhere).search(QUERIES[0])) == 4
 
 
-def test_another_cap_shows_in_the_longest_record(memory: ClientAPI, embedded_encoder: E2RankEncoder) -> None:
+@pytest.mark.parametrize("cap", [64, 250])
+def test_another_cap_shows_in_the_longest_record(memory: ClientAPI, embedded_encoder: E2RankEncoder, cap: int) -> None:
     """Without a fingerprint: short texts have the same vector under both caps, so the longest is checked."""
-    shorter = with_cap(embedded_encoder, 64)
+    shorter = with_cap(embedded_encoder, cap)
     assert len(searcher(index(memory, shorter), embedded_encoder).search(QUERIES[0])) == 4, "no text reaches the cap"
     with pytest.raises(StoreMismatchError, match="'long'"):
         searcher(index(memory, shorter, WITH_LONG), embedded_encoder).search(QUERIES[0])
