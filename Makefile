@@ -4,17 +4,18 @@
 PYTHON ?= python3
 VENV := .venv
 LOWEST := .venv-lowest
-FRESH := .venv-constraints
 PY := $(VENV)/bin/python
 EXTRAS := langchain,chroma,embedded,evaluation
-INSTALL := tools/install.py
+# The first pip that reads dependency groups; the copy that a new environment comes with may be older.
+PIP := -m pip --disable-pip-version-check install --quiet --no-input
+NEWER_PIP := $(PIP) 'pip>=25.1'
 
 # Nothing here downloads a model: the default comes from PyPI. `make test-hub` is the exception.
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format figures test-hub test-lowest test-wheel wheel constraints clean
+.PHONY: help demo test check format figures test-hub test-lowest test-wheel wheel clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,12 +52,8 @@ test-wheel: $(VENV)/.dev  ## Install the wheel into an empty environment with on
 wheel: $(VENV)/.dev  ## Build dist/*.whl
 	$(PY) -m build --wheel --outdir dist .
 
-constraints:  ## Renew what the constraints files say below "Brought along"
-	$(call renew,constraints.txt,dev)
-	$(call renew,constraints-lowest.txt,test)
-
 clean:  ## Remove environments, caches and build results
-	rm -rf $(VENV) $(LOWEST) $(FRESH) .venv-wheel build dist .demo .figures .benchmarks
+	rm -rf $(VENV) $(LOWEST) .venv-wheel build dist .demo .figures .benchmarks
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # Environments. A stamp older than what it was made from is made again.
@@ -69,26 +66,18 @@ clean:  ## Remove environments, caches and build results
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the package and what the demo needs (minutes the first time; torch is the largest part) …"
-	@$(PY) $(INSTALL) -c constraints.txt -e '.[$(EXTRAS)]' --group demo
+	@$(PY) $(NEWER_PIP)
+	@$(PY) $(PIP) -c constraints.txt -e '.[$(EXTRAS)]' --group demo
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the package, its extras and the tools (minutes the first time; torch is the largest part) …"
-	@$(PY) $(INSTALL) -c constraints.txt -e '.[$(EXTRAS),adapter]' --group dev
+	@$(PY) $(NEWER_PIP)
+	@$(PY) $(PIP) -c constraints.txt -e '.[$(EXTRAS),adapter]' --group dev
 	@touch $(VENV)/.demo $@
 
 $(LOWEST)/.dev: pyproject.toml constraints-lowest.txt | $(LOWEST)/bin/python
 	@echo "Installing the lowest supported versions …"
-	@$(LOWEST)/bin/python $(INSTALL) -c constraints-lowest.txt -e '.[$(EXTRAS),adapter]' --group test
+	@$(LOWEST)/bin/python $(NEWER_PIP)
+	@$(LOWEST)/bin/python $(PIP) -c constraints-lowest.txt -e '.[$(EXTRAS),adapter]' --group test
 	@touch $@
-
-# What is chosen stays; the versions that pip takes with it, today's newest, are written down below it.
-# $(1): the file; $(2): the dependency group.
-define renew
-	@echo "Renewing $(1) …"
-	@$(PYTHON) -m venv --clear $(FRESH)
-	@sed '/^# Brought along/,$$d' $(1) > $(FRESH)/chosen.txt
-	@$(FRESH)/bin/python $(INSTALL) -c $(FRESH)/chosen.txt -e '.[$(EXTRAS),adapter]' --group $(2)
-	@$(FRESH)/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > $(FRESH)/found.txt
-	@{ cat $(FRESH)/chosen.txt; echo '# Brought along:'; grep -vixF -f $(FRESH)/chosen.txt $(FRESH)/found.txt; } > $(1)
-endef
