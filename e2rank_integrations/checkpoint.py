@@ -80,6 +80,8 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
         CheckpointError: no such folder, not to be had from the hub, files missing, or hashes that differ.
     """
     if name == EMBEDDED:
+        if revision is not None:
+            raise CheckpointError(f"{name!r} has one revision, pinned by hashes; leave `revision` out")
         return Checkpoint(name, _embedded_folder())
     folder = Path(name).expanduser()
     if not folder.is_dir():
@@ -142,7 +144,10 @@ def _expect_files(name: str, folder: Path) -> Path:
 
 @cache
 def _read_config(folder: Path) -> Mapping[str, Any]:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{folder / 'config.json'} is not JSON; download or save it again") from error
     if not isinstance(config, dict) or not isinstance(config.get("hidden_size"), int):
         raise CheckpointError(f"{folder / 'config.json'} states no hidden_size; it is not a text encoder's config")
     return config
@@ -155,6 +160,8 @@ def folder_digest(folder: Path) -> str:
     Evenly spaced blocks, the file's header among them, tell two trainings of one architecture apart without
     reading gigabytes.
     """
+    if not folder.is_dir():
+        raise CheckpointError(f"no folder {str(folder)!r}")
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.json")):
         if path.name in _IDENTIFYING:

@@ -50,9 +50,14 @@ def _summary(ranking: Ranking) -> str:
 
 
 def _text_row(item: RankedCandidate) -> str:
-    label = item.candidate.id if item.candidate.id is not None else f"[{item.old_position}]"
+    label = f"[{item.old_position}]" if item.candidate.id is None else _one_line(item.candidate.id)
     score = "   –   " if item.score is None else f"{item.score:+.4f}"
     return f"  {item.position:>3} {_moved(item):>5}  {score}  {_listed(item):<6} {item.vector_source or '–':<9} {label}"
+
+
+def _one_line(value: object) -> str:
+    # An id may hold line breaks, or a lone surrogate, which no terminal can encode.
+    return " ".join(str(value).encode("utf-8", "replace").decode().split())
 
 
 def _html_row(item: RankedCandidate) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -105,6 +106,10 @@ class E2RankEncoder:
     custom_engine: Engine | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.model, os.PathLike):
+            object.__setattr__(self, "model", os.fspath(self.model))
+        if not isinstance(self.model, str):
+            raise InputError(f"model: expected a name or a folder, found {type(self.model).__name__}")
         if self.profile is None:
             object.__setattr__(self, "profile", profile_of(self.model))
 
@@ -145,7 +150,7 @@ class E2RankEncoder:
         return Fingerprint(
             model=self.model,
             weights=self.checkpoint.digest,
-            adapter=None if self.adapter is None else checkpoint.folder_digest(Path(self.adapter)),
+            adapter=None if self.adapter is None else checkpoint.folder_digest(Path(self._adapter_folder())),
             pooling=self.profile.pooling,
             document_format=self.profile.document_format,
             document_cap=self.writer.document_cap,
@@ -250,13 +255,15 @@ class E2RankEncoder:
         """Free the weights, for every component that shares them; the next call loads them again."""
         self.engine.close()
 
+    def _adapter_folder(self) -> str:
+        return str(Path(self.adapter or "").expanduser().resolve())
+
     def _engine_key(self) -> EngineKey:
-        adapter = None if self.adapter is None else str(Path(self.adapter).expanduser().resolve())
         return EngineKey(
             folder=self.checkpoint.folder,
             architecture=self.profile.architecture,
             pooling=self.profile.pooling,
-            adapter=adapter,
+            adapter=None if self.adapter is None else self._adapter_folder(),
             dtype=self.dtype,
             device=self.device,
         )

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from e2rank_integrations.text.tokenizer import Line
     from e2rank_integrations.values import Matrix, TokenInput, Vector, VectorSource
 
+_NOT_REAL = "bcmMOSU"
+"""Kinds of dtypes that numpy would turn into floats, or try to: booleans, complex numbers, dates, strings, objects."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slate:
@@ -73,9 +76,12 @@ def unit(vector: npt.ArrayLike, width: int, where: str) -> Vector:
         VectorError: not a vector of this width, not finite, or of length zero.
     """
     try:
-        row = np.asarray(vector, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise VectorError(f"{where}: its vector is not an array of numbers") from error
+        given = np.asarray(vector)
+        row = given.astype(np.float64) if given.dtype.kind not in _NOT_REAL else None
+    except (TypeError, ValueError, RuntimeError):  # torch raises the last for a tensor with a gradient
+        row = None
+    if row is None:
+        raise VectorError(f"{where}: its vector is not an array of real numbers")
     if row.shape != (width,):
         raise VectorError(
             f"{where}: expected a vector of shape ({width},), found {row.shape}; it was made by another model"

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from e2rank_integrations import E2RankEncoder
 from tests.support.models import save_qwen3
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# The models here are small: on busy cores a second thread costs more than it brings.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

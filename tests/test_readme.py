@@ -7,6 +7,7 @@ their model, since the default one would have to be downloaded.
 from __future__ import annotations
 
 import linecache
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -116,3 +117,10 @@ def test_a_skip_gives_its_reason() -> None:
 
 def examples_of(markdown: str) -> list[Example]:
     return [Example(ROOT / "README.md", (block,)) for block in blocks(markdown)]
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_relative_links_lead_somewhere(path: Path) -> None:
+    """A link within the repository names a file that is there."""
+    targets = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", path.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (path.parent / target).exists()] == []

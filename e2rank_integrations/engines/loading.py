@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from e2rank_integrations.errors import CheckpointError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
     from e2rank_integrations.engines.registry import EngineKey
@@ -24,6 +26,8 @@ _load_lock = threading.Lock()
 _UNUSED = ("lm_head.", "position_ids", "rotary_emb.inv_freq")
 # The pooler head of BERT is behind the hidden states that are pooled here.
 _UNREAD = ("pooler.",)
+# An adapter trained on the model with its language-model head names the encoder within it.
+_ENCODER_WITHIN = {r"^model\.": ""}
 
 
 def load_model(key: EngineKey) -> PreTrainedModel:
@@ -67,7 +71,7 @@ def _from_pretrained(key: EngineKey) -> PreTrainedModel:
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{key.folder} cannot be loaded: {type(error).__name__}: {error}") from error
     _expect_complete(key.folder, report)
     return cast("PreTrainedModel", model)
@@ -95,10 +99,30 @@ def _listed(what: str, names: list[str]) -> str:
 
 def _with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     """Merge a LoRA adapter's weights into the model's."""
-    if not (Path(adapter) / "adapter_model.safetensors").is_file():
+    file = Path(adapter) / "adapter_model.safetensors"
+    if not file.is_file():
         raise CheckpointError(f"{adapter!r} holds no adapter_model.safetensors; give the folder of a LoRA adapter")
     try:
         from peft import PeftModel
     except ImportError as error:
         raise MissingExtraError("peft", "adapter") from error
-    return cast("PreTrainedModel", PeftModel.from_pretrained(model, adapter).merge_and_unload())
+    try:
+        wrapped = PeftModel.from_pretrained(model, adapter, torch_device="cpu", key_mapping=_ENCODER_WITHIN)
+        _expect_whole_adapter(wrapped, file)
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"adapter {adapter!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    return cast("PreTrainedModel", wrapped.merge_and_unload())
+
+
+def _expect_whole_adapter(wrapped: PeftModel, file: Path) -> None:
+    """Factors that the file lacks would stay as peft made them, and those it has no place for would be dropped."""
+    from peft import get_peft_model_state_dict
+
+    with safe_open(file, framework="pt") as opened:
+        stored = {name.replace("base_model.model.model.", "base_model.model.", 1) for name in opened.keys()}  # noqa: SIM118 - not a dict
+    wanted = set(get_peft_model_state_dict(wrapped))
+    if stored != wanted:
+        raise CheckpointError(
+            f"{file} does not fit the model: {_listed('missing', sorted(wanted - stored))}, "
+            f"{_listed('left over', sorted(stored - wanted))}; it was trained on another model"
+        )

@@ -52,6 +52,7 @@ class LocalEngine:
 
     def warmup(self) -> None:
         """Load the weights, unless they are."""
+        self._expect_own_process()
         with self._lock:
             self._ready()
 
@@ -70,6 +71,7 @@ class LocalEngine:
             EngineMemoryError: out of memory with one sequence in the batch.
             NonFiniteError: the model returned NaN or infinity.
         """
+        self._expect_own_process()
         with self._lock:  # one forward at a time: more only share the same cores
             model = self._ready()
             vectors = np.empty((len(inputs), model.config.hidden_size), dtype=np.float32)
@@ -84,12 +86,15 @@ class LocalEngine:
         """As `encode`, in one of the package's threads."""
         return await in_thread(self.encode, inputs)
 
-    def _ready(self) -> PreTrainedModel:
-        if self.key.device.startswith("cuda") and os.getpid() != self._process:
+    def _expect_own_process(self) -> None:
+        # On a CPU, too: a child would wait for ever for torch's threads, or for the lock that one of them held.
+        if os.getpid() != self._process:
             raise CheckpointError(
-                "this process was forked after the engine was made, and CUDA does not survive a fork; "
-                "start workers with the 'spawn' method"
+                "this process was forked after the engine was made, and neither CUDA nor torch's threads survive "
+                "a fork; start workers with the 'spawn' method, or fork before the first use"
             )
+
+    def _ready(self) -> PreTrainedModel:
         if self._model is None:
             self._model = load_model(self.key)
         return self._model
@@ -124,12 +129,14 @@ def _settled_device(name: str) -> str:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device: expected 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', found {name!r}") from error
-    if device.type == "cuda":
-        return f"cuda:{_cuda_index(device)}"
-    return str(device)
+        device = torch.device(str(name))
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in {"cpu", "cuda", "mps"} or (device.type != "cuda" and device.index):
+        raise InputError(f"device: expected 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', found {name!r}")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device: 'mps' was asked for, but this machine has none; use 'cpu' or 'auto'")
+    return f"cuda:{_cuda_index(device)}" if device.type == "cuda" else device.type
 
 
 def _cuda_index(device: torch.device) -> int:
@@ -187,8 +194,9 @@ def _pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    # The CPU allocator has no exception class of its own.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # The allocators of CPU and MPS have no exception class of their own.
+    messages = ("can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(message in str(error) for message in messages)
 
 
 def _expect_finite(vectors: Matrix, inputs: Sequence[TokenInput]) -> None:

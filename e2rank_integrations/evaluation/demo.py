@@ -15,5 +15,5 @@ DEMO_FOLDER = Path(__file__).parent / "scifact_subset"
 
 
 def demo_collection() -> Collection:
-    """100 claims and 800 abstracts. Figures on them are not SciFact's: with fewer abstracts the task is easier."""
+    """100 claims and 500 abstracts. Figures on them are not SciFact's: with fewer abstracts the task is easier."""
     return replace(load_collection(DEMO_FOLDER), name="SciFact subset")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from e2rank_integrations.evaluation.runs import Hits
 
 QUERIES = 100
-PASSAGES = 800
+PASSAGES = 500
 
 
 def chosen_queries(collection: Collection, count: int = QUERIES) -> list[str]:

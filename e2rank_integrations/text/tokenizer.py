@@ -82,7 +82,10 @@ class LiteralTokenizer:
         names = sorted(self._controls, key=len, reverse=True)
         self._control_pattern = re.compile("|".join(f"({re.escape(name)})" for name in names) or "(?!)")
         config.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
-        self._encoder: Tokenizer = Tokenizer.from_str(json.dumps(config))
+        try:
+            self._encoder: Tokenizer = Tokenizer.from_str(json.dumps(config))
+        except Exception as error:  # the library raises nothing more precise
+            raise ValueError("not a tokenizer") from error
         unknown = config["model"].get("unk_token")
         self._forbidden = frozenset(id_ for name, id_ in self._controls.items() if name != unknown)
 
@@ -141,4 +144,7 @@ def merged(parts: Sequence[Part]) -> list[Part]:
 @lru_cache(maxsize=8)
 def load_tokenizer(folder: Path) -> LiteralTokenizer:
     """The tokenizer of a checkpoint's folder, read once per process."""
-    return LiteralTokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    try:
+        return LiteralTokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'tokenizer.json'} is not a tokenizer; download or save it again") from error

@@ -16,8 +16,8 @@ def subset() -> Collection:
 
 
 def test_the_subset_is_small_whole_and_called_a_subset(subset: Collection):
-    """800 abstracts, 100 claims, each claim's judged abstracts among them, under 1.5 MB."""
-    assert (len(subset.documents), len(subset.queries)) == (800, 100)
+    """500 abstracts, 100 claims, each claim's judged abstracts among them, under 1.5 MB."""
+    assert (len(subset.documents), len(subset.queries)) == (500, 100)
     assert all(document in subset.documents for judged in subset.qrels.values() for document in judged)
     assert subset.name == "SciFact subset"
     assert sum(path.stat().st_size for path in DEMO_FOLDER.rglob("*") if path.is_file()) < 1_500_000

@@ -13,6 +13,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
 
 from e2rank_integrations import E2RankEncoder
+from e2rank_integrations.errors import InputError
 from e2rank_integrations.langchain import E2RankEmbeddings, E2RankReranker, E2RankRetriever
 from e2rank_integrations.profiles import E2RANK_SMALL, EMBEDDED, TEMPLATES
 from tests.langchain.helpers import documents
@@ -20,6 +21,7 @@ from tests.support.chroma import unique_name
 from tests.support.passages import QUERIES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from chromadb.api import ClientAPI
@@ -119,6 +121,33 @@ def test_own_words_come_on_top(qwen_encoder: E2RankEncoder) -> None:
     assert E2RankReranker(embeddings=embeddings, template=own).encoder.profile.template == own
     with pytest.raises(Exception, match="no template named 'unknown'"):
         E2RankReranker(embeddings=embeddings, template="unknown")
+
+
+SET_LATER: dict[str, tuple[str, Callable[[E2RankEncoder], str]]] = {
+    "model": ("embedded", lambda encoder: encoder.model),
+    "dtype": ("bfloat16", lambda encoder: encoder.dtype),
+    "query_instruction": ("Find", lambda encoder: encoder.profile.tasks.query),
+    "rerank_instruction": ("Sort", lambda encoder: encoder.profile.tasks.listwise),
+    "template": ("readme", lambda encoder: encoder.profile.template.name),
+}
+
+
+@pytest.mark.parametrize("change", ["assigned", "copied"])
+@pytest.mark.parametrize("name", SET_LATER)
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_changed_name_counts(component: Any, qwen_folder: Path, change: str, name: str) -> None:
+    """A model or wording set later, or on a copy, is in force or refused, never shown and ignored."""
+    made = component(**named(qwen_folder))
+    value, found = SET_LATER[name]
+    try:
+        if change == "copied":
+            made = made.model_copy(update={name: value})
+        else:
+            setattr(made, name, value)
+    except (ValidationError, InputError, AttributeError) as error:
+        assert name in str(error)  # noqa: PT017 - either is fine
+        return
+    assert found(made.encoder) == value
 
 
 def test_own_words_change_the_prompt(qwen_encoder: E2RankEncoder) -> None:

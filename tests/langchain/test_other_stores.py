@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -273,3 +276,33 @@ def test_readers_of_one_store_are_one_index(in_memory: InMemoryVectorStore, flat
     identities = [reader(one).identity for one in (in_memory, flat, store)]
     assert [reader(one).identity for one in (in_memory, flat, store)] == identities
     assert len(set(identities)) == 3
+
+
+def test_a_store_that_compares_by_value(embeddings: E2RankEmbeddings) -> None:
+    """A store that is a dataclass or a pydantic model has no hash; it is told from others all the same."""
+
+    class ByValue(FlatStore):
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, ByValue)
+
+    good, foreign = ByValue(embeddings), ByValue(DeterministicFakeEmbedding(size=384))
+    for one in (good, foreign):
+        one.add_documents(documents(TOPICS))
+    reranker = E2RankReranker(embeddings=embeddings)
+    for one, error in ((good, None), (foreign, StoreMismatchError)):
+        retriever = E2RankRetriever(vectorstore=one, reranker=reranker, vector_lookup=one.vectors)
+        with pytest.raises(error) if error else nullcontext():
+            retriever.invoke(QUERY)
+
+
+def test_a_store_is_not_kept_alive(embeddings: E2RankEmbeddings) -> None:
+    """A service that makes a store for each request does not keep them all: a check holds no documents."""
+    store = InMemoryVectorStore(embeddings)
+    store.add_documents(documents(["law"]))
+    E2RankRetriever(vectorstore=store).invoke(QUERY)
+    alive = weakref.ref(store)
+    del store
+    gc.collect()
+    assert alive() is None

@@ -37,7 +37,9 @@ def ranks_path() -> Path:
 @cache
 def qwen_tokenizer() -> Tokenizer:
     """The tokenizer as Hugging Face's library runs it: control tokens are parsed wherever they stand."""
-    tokenizer = TikTokenConverter(vocab_file=str(ranks_path()), pattern=PATTERN, extra_special_tokens=[]).converted()
+    tokenizer = TikTokenConverter(
+        vocab_file=str(ranks_path()), pattern=PATTERN, extra_special_tokens=[], additional_special_tokens=[]
+    ).converted()
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
     tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in MERELY_ADDED])
