@@ -291,7 +291,11 @@ def test_state_is_used_where_it_is_trusted(embeddings: E2RankEmbeddings, recordi
     assert snapshot(pages) == before
 
 
-@pytest.mark.parametrize("vector", [[0.0] * 384, [float("nan")] * 384, [1.0, 2.0], "text", [[1.0] * 384]], ids=str)
+@pytest.mark.parametrize(
+    "vector",
+    [[0.0] * 384, [float("nan")] * 384, [1.0, 2.0], "text", [[1.0] * 384]],
+    ids=["of length zero", "not finite", "of another width", "no vector", "a matrix"],
+)
 def test_a_broken_state_is_refused(embeddings: E2RankEmbeddings, vector: object) -> None:
     """It names the document by position and id."""
     page = Page(page_content="text", id="p-9", state={"embedded_doc": vector})
