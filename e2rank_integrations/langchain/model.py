@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 
@@ -11,6 +11,9 @@ from e2rank_integrations.encoder import DEFAULT_MODEL, E2RankEncoder
 from e2rank_integrations.engines.registry import DType
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.profiles import ListwiseTemplate, Profile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ModelFields(BaseModel):
@@ -69,8 +72,21 @@ class ModelFields(BaseModel):
     def _with_encoder(self) -> Self:
         named = {name: getattr(self, name) for name in _NAMING}
         encoder = E2RankEncoder(**named) if self.encoder is None else self.encoder
-        self.encoder = replace(encoder, profile=self._worded(self.profile or encoder.profile))
+        self.__dict__["encoder"] = replace(encoder, profile=self._worded(self.profile or encoder.profile))
         return self
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse to rename a model that is settled; a new component costs nothing."""
+        if name in _SETTLED:
+            raise InputError(f"{name}: it is settled when {type(self).__name__} is made; make a new one")
+        super().__setattr__(name, value)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's; what is settled at construction cannot be updated."""
+        settled = sorted(_SETTLED & set(update or ()))
+        if settled:
+            raise InputError(f"{settled[0]}: it is settled when {type(self).__name__} is made; make a new one")
+        return super().model_copy(update=update, deep=deep)
 
     def _worded(self, profile: Profile) -> Profile:
         """The profile with this component's own task strings and template."""
@@ -81,3 +97,4 @@ class ModelFields(BaseModel):
 
 
 _NAMING = ("model", "revision", "adapter", "device", "dtype")
+_SETTLED = {*_NAMING, "profile", "query_instruction", "rerank_instruction", "template", "encoder", "embeddings"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -76,8 +77,8 @@ class DocumentStore:
 
     @property
     def identity(self) -> Hashable:
-        """The store object itself, kept alive so that its identity is never another's."""
-        return self._store
+        """A token that stands for the store object and is never another's; it does not keep the store alive."""
+        return _token(self._store)
 
     def save_fingerprint(self, fingerprint: str) -> None:  # noqa: ARG002 - there is nowhere to put it
         """Refused: LangChain's stores have no place for it."""
@@ -145,6 +146,17 @@ class InMemoryStore(DocumentStore):
     def sample(self) -> list[Candidate]:
         """The first records."""
         return list(self.get(list(self._records)[:SAMPLE_RECORDS]).values())
+
+
+_tokens: dict[int, object] = {}
+
+
+def _token(store: object) -> object:
+    new = object()
+    token = _tokens.setdefault(id(store), new)
+    if token is new:
+        weakref.finalize(store, _tokens.pop, id(store), None)
+    return token
 
 
 def _collection_of(store: object) -> object:

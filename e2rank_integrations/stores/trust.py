@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,15 @@ _lock = threading.Lock()
 _checked: set[tuple[Hashable, Fingerprint]] = set()
 
 
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def expect_same_embedding(store: VectorStore, encoder: E2RankEncoder, found: Sequence[Candidate] = ()) -> None:
     """Refuse an index that another model, adapter, pooling, format or cap made.
 
@@ -48,6 +58,8 @@ def expect_same_embedding(store: VectorStore, encoder: E2RankEncoder, found: Seq
         _expect_same_fingerprint(_parsed(saved), encoder.fingerprint)
         return
     key = (store.identity, encoder.fingerprint)
+    if key in _checked:
+        return
     with _lock:  # threads that come at once wait for one check
         if key not in _checked and _spot_check(store.sample() or found, encoder):
             _checked.add(key)
