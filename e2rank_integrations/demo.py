@@ -7,11 +7,18 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
-from langchain_chroma import Chroma
-from langchain_core.documents import Document
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+
+try:
+    from langchain_chroma import Chroma
+    from langchain_core.documents import Document
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+except ModuleNotFoundError as error:
+    raise SystemExit(
+        f"The demo needs {error.name}; run: "
+        f"pip install 'e2rank-integrations[langchain,chroma,embedded,evaluation]' langchain-chroma"
+    ) from None
 
 from e2rank_integrations.evaluation.compare import compare
 from e2rank_integrations.evaluation.demo import demo_collection

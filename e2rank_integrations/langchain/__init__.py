@@ -9,7 +9,7 @@ from e2rank_integrations.errors import MissingExtraError
 
 try:
     import langchain_core  # noqa: F401 - to say which extra is missing before anything else fails
-except ImportError as error:
+except ModuleNotFoundError as error:
     raise MissingExtraError("langchain-core", "langchain") from error
 
 from e2rank_integrations.langchain.embeddings import E2RankEmbeddings

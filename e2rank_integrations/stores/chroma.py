@@ -12,7 +12,7 @@ from e2rank_integrations.values import Candidate
 try:
     from chromadb.errors import ChromaError
     from httpx import HTTPError
-except ImportError as error:
+except ModuleNotFoundError as error:
     raise MissingExtraError("chromadb", "chroma") from error
 
 if TYPE_CHECKING:
