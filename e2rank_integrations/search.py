@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.reranker import expect_count
+from e2rank_integrations.slate import unit
 from e2rank_integrations.stores.base import report_stale_vectors
 from e2rank_integrations.stores.trust import expect_same_embedding
 from e2rank_integrations.threads import in_thread
+from e2rank_integrations.values import Encoded, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy.typing as npt
+
     from e2rank_integrations.reranker import Reranker
     from e2rank_integrations.stores.base import VectorStore
-    from e2rank_integrations.values import Candidate, Encoded, Ranking, TokenInput, Usage, Vector
+    from e2rank_integrations.values import Candidate, Ranking, TokenInput, Vector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +72,7 @@ class Searcher:
         Args:
             query: What is asked.
             k: Results wanted, at least 1.
-            options: The store's own search arguments (for Chroma `where`, `where_document`).
+            options: Those of `retrieve`, and the store's own search arguments (for Chroma `where`, `where_document`).
 
         Raises:
             InputError: bad input.
@@ -82,17 +86,42 @@ class Searcher:
         """As `search`, without blocking the event loop."""
         return await self.arerank(await self.aretrieve(query, k, **options), k)
 
-    def retrieve(self, query: str, k: int = 4, *, fetch_k: int | None = None, **options: Any) -> Retrieved:
-        """The first search: candidates in the order of their cosine to the plain query."""
+    def retrieve(
+        self,
+        query: str,
+        k: int = 4,
+        *,
+        fetch_k: int | None = None,
+        query_vector: npt.ArrayLike | None = None,
+        **options: Any,
+    ) -> Retrieved:
+        """The first search: candidates in the order of their cosine to the plain query.
+
+        Args:
+            query: What is asked.
+            k: Results wanted in the end, at least 1.
+            fetch_k: Candidates to take, instead of the searcher's.
+            query_vector: To be used instead of the plain query's embedding, shape (width,).
+            options: The store's own search arguments.
+        """
         started = perf_counter()
         inputs = self._prepare(query)
-        return self._fetch(query, self.reranker.encoder.run(inputs), self._wanted(k, fetch_k), options, started)
+        encoded = self._given(query_vector) or self.reranker.encoder.run(inputs)
+        return self._fetch(query, encoded, self._wanted(k, fetch_k), options, started)
 
-    async def aretrieve(self, query: str, k: int = 4, *, fetch_k: int | None = None, **options: Any) -> Retrieved:
+    async def aretrieve(
+        self,
+        query: str,
+        k: int = 4,
+        *,
+        fetch_k: int | None = None,
+        query_vector: npt.ArrayLike | None = None,
+        **options: Any,
+    ) -> Retrieved:
         """As `retrieve`, without blocking the event loop."""
         started = perf_counter()
         inputs = await in_thread(self._prepare, query)
-        encoded = await self.reranker.encoder.arun(inputs)
+        encoded = self._given(query_vector) or await self.reranker.encoder.arun(inputs)
         return await in_thread(self._fetch, query, encoded, self._wanted(k, fetch_k), options, started)
 
     def rerank(self, retrieved: Retrieved, k: int = 4) -> Ranking:
@@ -123,6 +152,11 @@ class Searcher:
     def _prepare(self, query: str) -> list[TokenInput]:
         expect_same_embedding(self.store, self.reranker.encoder)
         return self.reranker.encoder.query_inputs([query])
+
+    def _given(self, query_vector: npt.ArrayLike | None) -> Encoded | None:
+        if query_vector is None:
+            return None
+        return Encoded(unit(query_vector, self.reranker.encoder.width, "query_vector")[None], Usage())
 
     def _wanted(self, k: int, fetch_k: int | None) -> int:
         _expect_positive("k", k)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from langchain_core.embeddings import Embeddings
 
-from e2rank_integrations.langchain.model import ModelFields
+from e2rank_integrations.components import ModelFields
 from e2rank_integrations.stores import FINGERPRINT_KEY
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import Field, model_validator
 
+from e2rank_integrations.components import RerankFields
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.langchain.embeddings import E2RankEmbeddings
-from e2rank_integrations.langchain.model import ModelFields
 from e2rank_integrations.langchain.stores import reader
 from e2rank_integrations.langchain.tracing import atraced, traced
-from e2rank_integrations.reranker import OnError, Reranker
 from e2rank_integrations.stores import expect_same_embedding
-from e2rank_integrations.stores.base import report_stale_vectors
+from e2rank_integrations.stores.base import report_stale_vectors, with_stored_vector
 from e2rank_integrations.threads import in_thread
 from e2rank_integrations.values import Candidate
 
@@ -32,7 +31,7 @@ SCORE_KEY = "relevance_score"
 ERROR_KEY = "rerank_error"
 
 
-class E2RankReranker(ModelFields, BaseDocumentCompressor):
+class E2RankReranker(RerankFields, BaseDocumentCompressor):
     """Reorders documents by their cosine to the listwise prompt of the query.
 
     Each returned document is a copy of the one given, with the cosine under `relevance_score` in its metadata. Where a
@@ -54,18 +53,6 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
     top_n: int | None = 3
     """Documents to return, at least 1; None for all."""
 
-    num_input_docs: int | None = None
-    """Candidates listed in the prompt; the profile's by default."""
-
-    query_weight: float | None = None
-    """Share of the plain query in the query vector, in [0, 1]; the profile's by default."""
-
-    score_threshold: float | None = None
-    """Least cosine of a returned document, in [-1, 1]."""
-
-    on_error: OnError = "raise"
-    """On a transient failure, raise it or return the documents in the order given."""
-
     prompt_text_key: str | None = None
     """Metadata key of a shorter text for the prompt; documents without it are listed with their whole text."""
 
@@ -86,23 +73,6 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
         if values.get("encoder") not in {None, embeddings.encoder}:
             raise InputError("encoder: it is another than that of the embeddings; give one of the two")
         return {**values, "encoder": embeddings.encoder}
-
-    @model_validator(mode="after")
-    def _with_good_options(self) -> Self:
-        _ = self.core
-        return self
-
-    @property
-    def core(self) -> Reranker:
-        """The framework-free reranker that does the work, with the options as they are now."""
-        return Reranker(
-            self.encoder,
-            top_n=self.top_n,
-            num_input_docs=self.num_input_docs,
-            query_weight=self.query_weight,
-            score_threshold=self.score_threshold,
-            on_error=self.on_error,
-        )
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -161,7 +131,10 @@ class E2RankReranker(ModelFields, BaseDocumentCompressor):
             prompt_text=self._prompt_text(document),
             metadata=document.metadata,
         )
-        return _with_vector(candidate, self._state(document), stored.get(document.id or ""))
+        state = self._state(document)
+        if state is not None:
+            return replace(candidate, vector=state, vector_source="document")
+        return with_stored_vector(candidate, stored.get(document.id or ""))
 
     def _prompt_text(self, document: Document) -> str | None:
         return None if self.prompt_text_key is None else document.metadata.get(self.prompt_text_key)
@@ -195,12 +168,3 @@ def _documents(documents: Sequence[Document], ranking: Ranking) -> list[Document
     """Copies of the documents in their new order."""
     places = [(item, item.old_position) for item in ranking]
     return [reranked(documents[place], item, ranking) for item, place in places if place is not None]
-
-
-def _with_vector(candidate: Candidate, state: Any, record: Candidate | None) -> Candidate:  # noqa: ANN401 - see _state
-    if state is not None:
-        return replace(candidate, vector=state, vector_source="document")
-    # A text that was changed after retrieval is no longer what the stored vector embeds.
-    if record is not None and record.vector is not None and record.text == candidate.text:
-        return replace(candidate, vector=record.vector, vector_source="store")
-    return candidate

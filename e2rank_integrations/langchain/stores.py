@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +10,7 @@ from langchain_core.vectorstores import VectorStore as LangChainStore
 
 from e2rank_integrations.errors import InputError, StoreError
 from e2rank_integrations.stores.base import SAMPLE_RECORDS, TEXT_HASH_KEY, text_hash, without_stale_vectors
+from e2rank_integrations.stores.identity import identity_of, is_chroma_collection
 from e2rank_integrations.values import Candidate
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def reader(store: object, vector_lookup: VectorLookup | None = None) -> VectorSt
         InputError: it is none of these.
     """
     if vector_lookup is None:
-        collection = store if _is_chroma(store) else _collection_of(store)
-        if _is_chroma(collection):
+        collection = store if is_chroma_collection(store) else _collection_of(store)
+        if is_chroma_collection(collection):
             from e2rank_integrations.langchain.chroma import LangChainChroma
 
             return LangChainChroma(cast("Collection", collection))
@@ -78,7 +78,7 @@ class DocumentStore:
     @property
     def identity(self) -> Hashable:
         """A token that stands for the store object and is never another's; it does not keep the store alive."""
-        return _token(self._store)
+        return identity_of(self._store)
 
     def save_fingerprint(self, fingerprint: str) -> None:  # noqa: ARG002 - there is nowhere to put it
         """Refused: LangChain's stores have no place for it."""
@@ -148,25 +148,8 @@ class InMemoryStore(DocumentStore):
         return list(self.get(list(self._records)[:SAMPLE_RECORDS]).values())
 
 
-_tokens: dict[int, object] = {}
-
-
-def _token(store: object) -> object:
-    new = object()
-    token = _tokens.setdefault(id(store), new)
-    if token is new:
-        weakref.finalize(store, _tokens.pop, id(store), None)
-    return token
-
-
 def _collection_of(store: object) -> object:
     try:
         return getattr(store, "_collection", None)
     except ValueError as error:  # LangChain's Chroma, after its collection was deleted
         raise StoreError("the store's collection was deleted; make it anew with reset_collection()") from error
-
-
-def _is_chroma(store: object) -> bool:
-    """Whether it is a collection of the native client, told without importing chromadb."""
-    kind = type(store)
-    return kind.__name__ == "Collection" and kind.__module__.startswith("chromadb.")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
     from e2rank_integrations.values import Candidate, Vector
+
+AnyCandidate = TypeVar("AnyCandidate", bound="Candidate")
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +84,13 @@ def report_stale_vectors(records: Sequence[Candidate]) -> None:
             "%d of %d stored vectors are older than their texts and are computed again; index those anew",
             stale, len(records),
         )  # fmt: skip
+
+
+def with_stored_vector(candidate: AnyCandidate, record: Candidate | None) -> AnyCandidate:
+    """The candidate with its record's vector, unless its text was changed since it was stored."""
+    if record is None or record.vector is None or record.text != candidate.text:
+        return candidate
+    return replace(candidate, vector=record.vector, vector_source="store")
 
 
 def is_stale(record: Candidate) -> bool:

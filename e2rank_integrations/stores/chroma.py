@@ -80,7 +80,7 @@ class ChromaStore:
             include=_INCLUDE,
             **options,
         )
-        return _candidates({name: found[name][0] for name in _COLUMNS})
+        return self._candidates({name: found[name][0] for name in _COLUMNS})
 
     def get(self, ids: Sequence[str]) -> Mapping[str, Candidate]:
         """Stored records by id. Chroma ignores the order asked for and leaves out what it lacks.
@@ -90,7 +90,7 @@ class ChromaStore:
         """
         if not ids:
             return {}
-        records = _candidates(_asked(self._collection.get, ids=list(dict.fromkeys(ids)), include=_INCLUDE))
+        records = self._candidates(_asked(self._collection.get, ids=list(dict.fromkeys(ids)), include=_INCLUDE))
         return {str(record.id): record for record in records}
 
     def sample(self) -> list[Candidate]:
@@ -99,7 +99,15 @@ class ChromaStore:
         Raises:
             StoreError: Chroma refuses.
         """
-        return _candidates(_asked(self._collection.get, limit=SAMPLE_RECORDS, include=_INCLUDE))
+        return self._candidates(_asked(self._collection.get, limit=SAMPLE_RECORDS, include=_INCLUDE))
+
+    def record(self, id_: str, text: str | None, metadata: Mapping[str, Any] | None, vector: Vector) -> Candidate:
+        """A stored row as a candidate; a row may lack its text and its metadata, but not its vector."""
+        return Candidate(text or "", id=id_, vector=vector, vector_source="store", metadata=metadata or {})
+
+    def _candidates(self, found: Mapping[str, Any]) -> list[Candidate]:
+        rows = zip(*(found[name] for name in _COLUMNS), strict=True)
+        return without_stale_vectors([self.record(*row) for row in rows])
 
 
 def _asked(method: Callable[..., Any], **arguments: Any) -> Any:  # noqa: ANN401 - Chroma's own results
@@ -107,12 +115,3 @@ def _asked(method: Callable[..., Any], **arguments: Any) -> Any:  # noqa: ANN401
         return method(**arguments)
     except (ChromaError, HTTPError, OSError, TypeError, ValueError) as error:
         raise StoreError(f"Chroma failed to {method.__name__}: {type(error).__name__}: {error}") from error
-
-
-def _candidates(found: Mapping[str, Any]) -> list[Candidate]:
-    """Rows of a Chroma answer; a record may lack its text and its metadata, but not its vector."""
-    records = [
-        Candidate(text or "", id=id_, vector=vector, vector_source="store", metadata=metadata or {})
-        for id_, text, metadata, vector in zip(*(found[name] for name in _COLUMNS), strict=True)
-    ]
-    return without_stale_vectors(records)

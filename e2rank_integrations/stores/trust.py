@@ -11,7 +11,7 @@ from e2rank_integrations.errors import StoreError, StoreMismatchError
 from e2rank_integrations.slate import unit
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from e2rank_integrations.encoder import E2RankEncoder
     from e2rank_integrations.stores.base import VectorStore
@@ -57,11 +57,25 @@ def expect_same_embedding(store: VectorStore, encoder: E2RankEncoder, found: Seq
     if saved is not None:
         _expect_same_fingerprint(_parsed(saved), encoder.fingerprint)
         return
-    key = (store.identity, encoder.fingerprint)
+    spot_check(store.identity, encoder, lambda: store.sample() or found)
+
+
+def spot_check(identity: Hashable, encoder: E2RankEncoder, records: Callable[[], Sequence[Candidate]]) -> None:
+    """Embed a few records again and compare, once per process.
+
+    Args:
+        identity: Where the records come from.
+        encoder: The model that should have made their vectors.
+        records: Gives them, if they are to be checked.
+
+    Raises:
+        StoreMismatchError: the vectors are not this encoder's.
+    """
+    key = (identity, encoder.fingerprint)
     if key in _checked:
         return
     with _lock:  # threads that come at once wait for one check
-        if key not in _checked and _spot_check(store.sample() or found, encoder):
+        if key not in _checked and _agree(records(), encoder):
             _checked.add(key)
 
 
@@ -84,7 +98,7 @@ def _expect_same_fingerprint(saved: Fingerprint, ours: Fingerprint) -> None:
         )
 
 
-def _spot_check(records: Sequence[Candidate], encoder: E2RankEncoder) -> bool:
+def _agree(records: Sequence[Candidate], encoder: E2RankEncoder) -> bool:
     """Embed records again and compare; False where there is nothing to compare."""
     records = [record for record in records if record.vector is not None and record.text]
     records = sorted(records, key=lambda record: len(record.text), reverse=True)[:SPOT_CHECKED]

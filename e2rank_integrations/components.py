@@ -1,4 +1,7 @@
-"""The fields by which a LangChain component names its model; components that name the same share its weights."""
+"""The fields that components of every framework share; components that name the same model share its weights.
+
+Needs pydantic, which the frameworks bring.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 from e2rank_integrations.encoder import DEFAULT_MODEL, E2RankEncoder
 from e2rank_integrations.engines.registry import DType
 from e2rank_integrations.errors import InputError
-from e2rank_integrations.profiles import ListwiseTemplate, Profile
+from e2rank_integrations.profiles import ListwiseTemplate, Profile, profile_of
+from e2rank_integrations.reranker import OnError, Reranker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +41,8 @@ class ModelFields(BaseModel):
     dtype: DType = "auto"
     """`auto` is bfloat16 where the hardware computes in it, else float32."""
 
-    profile: InstanceOf[Profile] | None = None
-    """What the checkpoint wants; by default that of the E2Rank family, or of `embedded`."""
+    profile: Profile | None = None
+    """What the checkpoint wants; None for that of the E2Rank family, or of `embedded`."""
 
     query_instruction: str | None = None
     """Task string of plain queries, instead of the profile's."""
@@ -46,7 +50,7 @@ class ModelFields(BaseModel):
     rerank_instruction: str | None = None
     """Task string of the listwise prompt, instead of the profile's."""
 
-    template: str | InstanceOf[ListwiseTemplate] | None = None
+    template: str | ListwiseTemplate | None = None
     """The listwise message, by name (`paper`, `readme`, `training`) or of your own, instead of the profile's."""
 
     encoder: InstanceOf[E2RankEncoder] = Field(default=None, repr=False, exclude=True)  # type: ignore[assignment]  # set below
@@ -72,8 +76,13 @@ class ModelFields(BaseModel):
     def _with_encoder(self) -> Self:
         named = {name: getattr(self, name) for name in _NAMING}
         encoder = E2RankEncoder(**named) if self.encoder is None else self.encoder
-        self.__dict__["encoder"] = replace(encoder, profile=self._worded(self.profile or encoder.profile))
+        self._settle(replace(encoder, profile=self._worded(self.profile or encoder.profile)))
         return self
+
+    def _settle(self, encoder: E2RankEncoder) -> None:
+        """Take an encoder; `profile` then holds what is its own, so that a dump of the component says it all."""
+        own = None if encoder.profile == profile_of(encoder.model) else encoder.profile
+        self.__dict__.update(encoder=encoder, profile=own)
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse to rename a model that is settled; a new component costs nothing."""
@@ -96,5 +105,44 @@ class ModelFields(BaseModel):
         return profile if self.template is None else profile.with_template(self.template)
 
 
+class RerankFields(ModelFields):
+    """A model, and how to rerank with it."""
+
+    top_n: int | None = None
+    """Results to return, at least 1; None for all."""
+
+    num_input_docs: int | None = None
+    """Candidates listed in the prompt; the profile's by default."""
+
+    query_weight: float | None = None
+    """Share of the plain query in the query vector, in [0, 1]; the profile's by default."""
+
+    score_threshold: float | None = None
+    """Least cosine of a result, in [-1, 1]."""
+
+    on_error: OnError = "raise"
+    """On a transient failure, raise it or return the candidates in the order given."""
+
+    @model_validator(mode="after")
+    def _with_good_options(self) -> Self:
+        _ = self.core
+        return self
+
+    @property
+    def core(self) -> Reranker:
+        """The framework-free reranker that does the work, with the options as they are now."""
+        return Reranker(
+            self.encoder,
+            top_n=self.top_n,
+            num_input_docs=self.num_input_docs,
+            query_weight=self.query_weight,
+            score_threshold=self.score_threshold,
+            on_error=self.on_error,
+        )
+
+
 _NAMING = ("model", "revision", "adapter", "device", "dtype")
-_SETTLED = {*_NAMING, "profile", "query_instruction", "rerank_instruction", "template", "encoder", "embeddings"}
+_SETTLED = {
+    *_NAMING, "model_name", "profile", "query_instruction", "rerank_instruction", "template", "encoder", "embeddings",
+    "embed_model",
+}  # fmt: skip

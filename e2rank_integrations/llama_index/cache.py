@@ -1,0 +1,72 @@
+"""LlamaIndex's embeddings cache, which would know an embedding by its text alone."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal
+
+from llama_index.core.storage.kvstore.types import DEFAULT_COLLECTION, BaseKVStore
+
+if TYPE_CHECKING:
+    from e2rank_integrations.encoder import E2RankEncoder
+
+
+class EmbeddingCache(BaseKVStore):
+    """The entries of one model and one role in a key-value store that others may share.
+
+    Args:
+        store: Where the entries are.
+        encoder: The model.
+        role: A query and a document of the same text have different embeddings.
+    """
+
+    def __init__(self, store: BaseKVStore, encoder: E2RankEncoder, role: Literal["document", "query"]) -> None:
+        if not isinstance(store, BaseKVStore):
+            raise TypeError(f"embeddings_cache: expected a BaseKVStore of LlamaIndex, found {type(store).__name__}")
+        self.store = store
+        self.encoder = encoder
+        self.role = role
+
+    @property
+    def prefix(self) -> str:
+        """What tells these entries from others: role, weights, format, dtype, and for queries their instruction."""
+        profile, facts = self.encoder.profile, [self.encoder.fingerprint.to_json(), self.encoder.dtype]
+        if self.role == "query":
+            facts += [profile.query_format, profile.tasks.query]
+        return f"e2rank:{self.role}:{sha256(repr(facts).encode()).hexdigest()[:16]}:"
+
+    def put(self, key: str, val: dict[str, Any], collection: str = DEFAULT_COLLECTION) -> None:
+        """Keep a value."""
+        self.store.put(self.prefix + key, val, collection)
+
+    async def aput(self, key: str, val: dict[str, Any], collection: str = DEFAULT_COLLECTION) -> None:
+        """Keep a value."""
+        await self.store.aput(self.prefix + key, val, collection)
+
+    def get(self, key: str, collection: str = DEFAULT_COLLECTION) -> dict[str, Any] | None:
+        """A kept value, or None."""
+        return self.store.get(self.prefix + key, collection)
+
+    async def aget(self, key: str, collection: str = DEFAULT_COLLECTION) -> dict[str, Any] | None:
+        """A kept value, or None."""
+        return await self.store.aget(self.prefix + key, collection)
+
+    def get_all(self, collection: str = DEFAULT_COLLECTION) -> dict[str, dict[str, Any]]:
+        """The kept values of this model and role."""
+        return self._own(self.store.get_all(collection))
+
+    async def aget_all(self, collection: str = DEFAULT_COLLECTION) -> dict[str, dict[str, Any]]:
+        """The kept values of this model and role."""
+        return self._own(await self.store.aget_all(collection))
+
+    def delete(self, key: str, collection: str = DEFAULT_COLLECTION) -> bool:
+        """Forget a value."""
+        return self.store.delete(self.prefix + key, collection)
+
+    async def adelete(self, key: str, collection: str = DEFAULT_COLLECTION) -> bool:
+        """Forget a value."""
+        return await self.store.adelete(self.prefix + key, collection)
+
+    def _own(self, entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        prefix = self.prefix
+        return {key.removeprefix(prefix): value for key, value in entries.items() if key.startswith(prefix)}

@@ -1,0 +1,59 @@
+"""Chroma as LlamaIndex's users know it: nodes in its metadata, filters of LlamaIndex."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.vector_stores.utils import metadata_dict_to_node
+
+from e2rank_integrations.errors import StoreError
+from e2rank_integrations.llama_index.filters import chroma_where, joined
+from e2rank_integrations.llama_index.nodes import candidate_of
+from e2rank_integrations.stores.chroma import ChromaStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from llama_index.core.schema import BaseNode
+    from llama_index.core.vector_stores.types import MetadataFilters
+
+    from e2rank_integrations.values import Candidate, Vector
+
+
+class LlamaIndexChroma(ChromaStore):
+    """A Chroma collection of nodes. Texts are as LlamaIndex embeds them, with the metadata that a node shows."""
+
+    def search(
+        self,
+        vector: Vector,
+        k: int,
+        *,
+        filters: MetadataFilters | None = None,
+        doc_ids: Sequence[str] | None = None,
+        node_ids: Sequence[str] | None = None,
+        **options: Any,
+    ) -> list[Candidate]:
+        """As `ChromaStore.search`, with LlamaIndex's filters beside Chroma's `where`."""
+        where = joined([chroma_where(filters, doc_ids), options.pop("where", None)])
+        ids = None if node_ids is None else list(node_ids)
+        given = {name: value for name, value in (("where", where), ("ids", ids)) if value is not None}
+        return super().search(vector, k, **given, **options)
+
+    def record(self, id_: str, text: str | None, metadata: Mapping[str, Any] | None, vector: Vector) -> Candidate:
+        """A stored row as the node that it was."""
+        node = _node(id_, text, metadata or {})
+        return replace(candidate_of(NodeWithScore(node=node)), id=id_, vector=vector, vector_source="store")
+
+
+def _node(id_: str, text: str | None, metadata: Mapping[str, Any]) -> BaseNode:
+    if "_node_content" not in metadata:
+        # Not written by LlamaIndex: the text alone was embedded.
+        return TextNode(id_=id_, text=text or "", metadata=dict(metadata), excluded_embed_metadata_keys=list(metadata))
+    try:
+        return metadata_dict_to_node(dict(metadata), text=text)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"record {id_!r}: its node cannot be read back ({type(error).__name__}); index it anew"
+        ) from error

@@ -1,0 +1,126 @@
+"""Nodes as candidates, and candidates as nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
+
+from e2rank_integrations.stores.base import TEXT_HASH_KEY, is_stale, text_hash
+from e2rank_integrations.values import Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+
+    from e2rank_integrations.values import RankedCandidate, Ranking, VectorSource
+
+    AnyNode = TypeVar("AnyNode", bound=BaseNode)
+
+RETRIEVAL_SCORE_KEY = "retrieval_score"
+ERROR_KEY = "rerank_error"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class NodeCandidate(Candidate):
+    """A candidate that remembers its node, and the score with which it was retrieved."""
+
+    item: NodeWithScore
+
+    @property
+    def node(self) -> BaseNode:
+        """The node as it was given."""
+        return self.item.node
+
+
+def candidate_of(
+    item: NodeWithScore, mode: MetadataMode = MetadataMode.EMBED, prompt_mode: MetadataMode | None = None
+) -> NodeCandidate:
+    """A node as a candidate without a vector.
+
+    Args:
+        item: It is not written to.
+        mode: Which metadata stand in the embedded text; LlamaIndex embeds `MetadataMode.EMBED`.
+        prompt_mode: Which metadata stand in the prompt, if others.
+    """
+    node = item.node
+    return NodeCandidate(
+        text=node.get_content(metadata_mode=mode),
+        id=node.node_id,
+        prompt_text=None if prompt_mode is None else node.get_content(metadata_mode=prompt_mode),
+        metadata=node.metadata,
+        item=item,
+    )
+
+
+def with_believed_vector(candidate: NodeCandidate, vector: npt.ArrayLike | None, source: VectorSource) -> NodeCandidate:
+    """The candidate with a vector of which nobody says which text it embeds, unless the text was evidently changed."""
+    if vector is None or is_stale(candidate) or _was_replaced(candidate):
+        return candidate
+    return replace(candidate, vector=vector, vector_source=source)
+
+
+def _was_replaced(candidate: NodeCandidate) -> bool:
+    """Whether the text is not the one that was embedded: it came out of the metadata, or shows other metadata."""
+    node = candidate.node
+    if candidate.text != node.get_content(metadata_mode=MetadataMode.EMBED):
+        return True
+    text = node.get_content(metadata_mode=MetadataMode.NONE)
+    return TEXT_HASH_KEY not in node.metadata and text in [v for v in node.metadata.values() if isinstance(v, str)]
+
+
+def with_text_hash(nodes: Iterable[AnyNode]) -> list[AnyNode]:
+    """Copies of nodes that carry the hash of their embedded text, by which stale vectors are found later.
+
+    The hash reaches neither the embedded text nor an LLM.
+    """
+    return [
+        _noted(node, {TEXT_HASH_KEY: text_hash(node.get_content(metadata_mode=MetadataMode.EMBED))}) for node in nodes
+    ]
+
+
+def results_of(ranking: Ranking, *, keep_retrieval_score: bool = False) -> list[NodeWithScore]:
+    """Copies with their new scores; notes go into the metadata of a copied node, where no model reads them."""
+    return [_result(item, ranking, keep_retrieval_score) for item in ranking]
+
+
+def _result(item: RankedCandidate, ranking: Ranking, keep_retrieval_score: bool) -> NodeWithScore:
+    given = cast("NodeCandidate", item.candidate).item
+    notes: dict[str, Any] = {}
+    if ranking.error is not None:
+        notes[ERROR_KEY] = type(ranking.error).__name__
+    if keep_retrieval_score and given.score is not None:
+        notes[RETRIEVAL_SCORE_KEY] = float(given.score)
+    node = _noted(_without_notes(given.node), notes)
+    return given.model_copy(update={"node": node, "score": given.score if ranking.kept_order else item.score})
+
+
+def without_score(item: NodeWithScore) -> NodeWithScore:
+    """A copy of a node that was not scored."""
+    return item.model_copy(update={"node": _without_notes(item.node), "score": None})
+
+
+def _noted(node: AnyNode, notes: Mapping[str, Any]) -> AnyNode:
+    if not notes:
+        return node
+    return node.model_copy(
+        update={
+            "metadata": {**node.metadata, **notes},
+            "excluded_embed_metadata_keys": _united(node.excluded_embed_metadata_keys, notes),
+            "excluded_llm_metadata_keys": _united(node.excluded_llm_metadata_keys, notes),
+        }
+    )
+
+
+def _without_notes(node: AnyNode) -> AnyNode:
+    """The node without what an earlier rerank noted, which is no longer true."""
+    stale = {RETRIEVAL_SCORE_KEY, ERROR_KEY} & set(node.metadata)
+    if not stale:
+        return node
+    return node.model_copy(update={"metadata": {key: v for key, v in node.metadata.items() if key not in stale}})
+
+
+def _united(keys: Iterable[str], more: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys([*keys, *more]))

@@ -1,0 +1,177 @@
+"""LlamaIndex's node postprocessor over the core's `Reranker`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.prompts.mixin import PromptMixin
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from pydantic import ConfigDict, Field, model_validator
+
+from e2rank_integrations.components import RerankFields
+from e2rank_integrations.errors import InputError
+from e2rank_integrations.llama_index.embedding import E2RankEmbedding
+from e2rank_integrations.llama_index.events import dispatcher, reranking
+from e2rank_integrations.llama_index.nodes import candidate_of, results_of, without_score
+from e2rank_integrations.llama_index.prompts import prompts_of, reworded
+from e2rank_integrations.llama_index.vectors import with_vectors
+from e2rank_integrations.threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
+
+    from e2rank_integrations.llama_index.nodes import NodeCandidate
+    from e2rank_integrations.values import Ranking
+
+logger = logging.getLogger(__name__)
+
+
+class E2RankRerank(RerankFields, PromptMixin, BaseNodePostprocessor):
+    """Reorders nodes by their cosine to the listwise prompt of the query.
+
+    Each returned `NodeWithScore` is new, with the cosine as its score; the nodes given are not written to. Where a
+    failure was absorbed (`on_error="keep_order"`), nodes keep their retrieval scores, and `rerank_error` in their
+    metadata names the failure. A node without text cannot be read by the model: such nodes come last, in the order
+    given, without a score.
+
+    Vectors come, in this order, from the node (`node.embedding`), from `vector_store` or `vector_lookup` by id, or
+    are computed. A vector is not used where the node's text is no longer the one that was embedded.
+
+    Example:
+        ```python
+        rerank = E2RankRerank(embed_model=embed_model, vector_store=index, top_n=5)
+        index.as_query_engine(similarity_top_k=50, node_postprocessors=[rerank])
+        ```
+    """
+
+    embed_model: E2RankEmbedding | None = Field(default=None, repr=False, exclude=True)
+    """The embedding whose model to use, instead of naming it again."""
+
+    device: str = Field(default="auto", exclude=True)
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; left out when serialised."""
+
+    top_n: int | None = 5
+    """Nodes to return, at least 1; None for all."""
+
+    vector_store: Any = Field(default=None, repr=False, exclude=True)
+    """Where the nodes' vectors are stored: a `VectorStoreIndex`, a vector store of LlamaIndex, a Chroma collection."""
+
+    vector_lookup: Callable[[list[str]], Any] | None = Field(default=None, repr=False, exclude=True)
+    """For a store that cannot be read otherwise: a callable from node ids to a mapping of id to stored vector."""
+
+    metadata_mode: MetadataMode = MetadataMode.EMBED
+    """Which metadata stand in a node's embedded text. LlamaIndex indexes with `EMBED`; with another mode, stored
+    vectors are used only where it gives the same text."""
+
+    prompt_metadata_mode: MetadataMode | None = None
+    """Which metadata stand in the prompt, if others than in the embedded text."""
+
+    keep_retrieval_score: bool = False
+    """Whether to keep the retriever's score under `retrieval_score` in the metadata, out of any model's sight."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_of_embedding(cls, values: Any) -> Any:  # noqa: ANN401 - whatever pydantic was given
+        embed_model = values.get("embed_model") if isinstance(values, dict) else None
+        if not isinstance(embed_model, E2RankEmbedding):
+            return values
+        if values.get("encoder") not in {None, embed_model.encoder}:
+            raise InputError("encoder: it is another than that of embed_model; give one of the two")
+        return {**values, "encoder": embed_model.encoder}
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Its name in serialised form."""
+        return "E2RankRerank"
+
+    def rank(self, nodes: Sequence[NodeWithScore], query: str) -> Ranking:
+        """The `Ranking` behind `postprocess_nodes`: who moved, what was cut, what it cost.
+
+        Nodes without text are not in it; positions count those that have text.
+
+        Raises:
+            InputError: bad input.
+            StoreMismatchError: another model made the vectors.
+            TransientError: the engine failed, unless `on_error="keep_order"`.
+        """
+        return self.core.rank(query, self.candidates(_with_text(_checked(nodes))))
+
+    def candidates(self, nodes: Sequence[NodeWithScore]) -> list[NodeCandidate]:
+        """Nodes as candidates, with the vectors that are to be had."""
+        bare = [candidate_of(item, self.metadata_mode, self.prompt_metadata_mode) for item in nodes]
+        return with_vectors(bare, self.encoder, owner=self, store=self.vector_store, lookup=self.vector_lookup)
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        nodes, query = _checked(nodes), _expect_query(query_bundle)
+        if not nodes:
+            return []
+        with reranking(self.callback_manager, query, nodes, self.top_n, self.model) as report:
+            ranking = self.core.rank(query.query_str, self.candidates(_with_text(nodes)))
+            return report(self._results(nodes, ranking), ranking)
+
+    @dispatcher.span
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        nodes, query = _checked(nodes), _expect_query(query_bundle)
+        if not nodes:
+            return []
+        with reranking(self.callback_manager, query, nodes, self.top_n, self.model) as report:
+            candidates = await in_thread(self.candidates, _with_text(nodes))
+            ranking = await self.core.arank(query.query_str, candidates)
+            return report(self._results(nodes, ranking), ranking)
+
+    def _results(self, nodes: Sequence[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
+        results = results_of(ranking, keep_retrieval_score=self.keep_retrieval_score)
+        if self.score_threshold is None:
+            results += [without_score(item) for item in nodes if not _has_text(item)]
+        return results[: self.top_n]
+
+    def _get_prompts(self) -> PromptDictType:
+        return prompts_of(self.encoder.profile)
+
+    def _update_prompts(self, prompts_dict: PromptDictType) -> None:
+        encoder = replace(self.encoder, profile=reworded(self.encoder.profile, prompts_dict))
+        self.__dict__.update(rerank_instruction=None, template=None)  # they are in the profile now
+        self._settle(encoder)
+
+    def _get_prompt_modules(self) -> PromptMixinType:
+        return {}
+
+
+def _checked(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
+    if isinstance(nodes, str) or not hasattr(nodes, "__iter__"):
+        raise InputError(f"nodes: expected a list of NodeWithScore, found {type(nodes).__name__}")
+    nodes = list(nodes)
+    for position, item in enumerate(nodes):
+        if not isinstance(item, NodeWithScore):
+            raise InputError(f"node {position}: expected a NodeWithScore, found {type(item).__name__}")
+    return nodes
+
+
+def _expect_query(query_bundle: QueryBundle | None) -> QueryBundle:
+    if query_bundle is None:
+        raise InputError("query: missing; give query_bundle or query_str, since nodes are reordered for a query")
+    return query_bundle
+
+
+def _has_text(item: NodeWithScore) -> bool:
+    return bool(item.node.get_content(metadata_mode=MetadataMode.EMBED).strip())
+
+
+def _with_text(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
+    readable = [item for item in nodes if _has_text(item)]
+    if len(readable) < len(nodes):
+        logger.warning("%d of %d nodes have no text; they come last, without a score",
+                       len(nodes) - len(readable), len(nodes))  # fmt: skip
+    return readable

@@ -1,0 +1,27 @@
+"""Telling stores apart, and what they are, without importing them."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+
+def identity_of(store: object) -> Hashable:
+    """A token that stands for an object and is never another's; it does not keep the object alive."""
+    new = object()
+    token = _tokens.setdefault(id(store), new)
+    if token is new:
+        weakref.finalize(store, _tokens.pop, id(store), None)
+    return token
+
+
+def is_chroma_collection(store: object) -> bool:
+    """Whether it is a collection of Chroma's native client."""
+    kind = type(store)
+    return kind.__name__ == "Collection" and kind.__module__.startswith("chromadb.")
+
+
+_tokens: dict[int, object] = {}

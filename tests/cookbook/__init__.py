@@ -1,0 +1,1 @@
+"""The notebooks of cookbook/, executed."""
