@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 LOWEST := .venv-lowest
 PY := $(VENV)/bin/python
-EXTRAS := langchain,chroma,embedded,evaluation
+EXTRAS := langchain,llama-index,chroma,embedded,evaluation
 # The first pip that reads dependency groups; the copy that a new environment comes with may be older.
 PIP := -m pip --disable-pip-version-check install --quiet --no-input
 NEWER_PIP := $(PIP) 'pip>=25.1'

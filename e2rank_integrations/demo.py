@@ -9,30 +9,39 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 try:
+    import chromadb
     from langchain_chroma import Chroma
     from langchain_core.documents import Document
+    from llama_index.core import QueryBundle  # noqa: F401 - to say that it is missing before the work begins
     from rich.console import Console
     from rich.progress import track
     from rich.table import Table
 except ModuleNotFoundError as error:
     raise SystemExit(
         f"The demo needs {error.name}; run: "
-        f"pip install 'e2rank-integrations[langchain,chroma,embedded,evaluation]' langchain-chroma"
+        f"pip install 'e2rank-integrations[langchain,llama-index,chroma,embedded,evaluation]' langchain-chroma"
     ) from None
 
 from e2rank_integrations.evaluation.compare import compare
 from e2rank_integrations.evaluation.demo import demo_collection
 from e2rank_integrations.evaluation.first_stage import VectorIndex
-from e2rank_integrations.langchain import E2RankEmbeddings, E2RankRetriever
+from e2rank_integrations.langchain import E2RankEmbeddings
+from e2rank_integrations.langchain import E2RankRetriever as LangChainRetriever
+from e2rank_integrations.llama_index import E2RankRerank
+from e2rank_integrations.llama_index import E2RankRetriever as LlamaIndexRetriever
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chromadb.api import ClientAPI
+
     from e2rank_integrations.evaluation.collection import Collection
     from e2rank_integrations.values import RankedCandidate, Ranking
 
+NAME = "demo"
 SHOWN = 5
 FETCHED = 50
+COMPARED = 20
 BATCH = 64
 
 console = Console()
@@ -50,9 +59,11 @@ def main() -> None:
         f"Model: all-MiniLM-L6-v2, the offline default. It was not trained for listwise prompts.\n"
         f"{cut(collection, embeddings)} passages are longer than its cap and are embedded by their beginning.\n"
     )
-    store = indexed(collection, embeddings)
-    retriever = E2RankRetriever(vectorstore=store, k=SHOWN, fetch_k=FETCHED)
+    client = chromadb.EphemeralClient()
+    store = indexed(collection, embeddings, client)
+    retriever = LangChainRetriever(vectorstore=store, k=SHOWN, fetch_k=FETCHED)
     show_one(collection, retriever)
+    show_both(collection, retriever, client)
     report = compare(collection, retriever.reranker.core, index=stored_vectors(store))
     console.print(report.table())
     console.print(
@@ -66,9 +77,9 @@ def cut(collection: Collection, embeddings: E2RankEmbeddings) -> int:
     return sum(len(writer.document(text)) > writer.document_cap for text in collection.documents.values())
 
 
-def indexed(collection: Collection, embeddings: E2RankEmbeddings) -> Chroma:
+def indexed(collection: Collection, embeddings: E2RankEmbeddings, client: ClientAPI) -> Chroma:
     """Index the passages as a LangChain user does."""
-    store = Chroma("demo", embeddings, collection_metadata=embeddings.collection_metadata())
+    store = Chroma(NAME, embeddings, client=client, collection_metadata=embeddings.collection_metadata())
     ids = list(collection.documents)
     batches = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
     for batch in track(batches, "Indexing in Chroma", console=console):
@@ -82,13 +93,29 @@ def stored_vectors(store: Chroma) -> VectorIndex:
     return VectorIndex(tuple(found["ids"]), np.asarray(found["embeddings"], dtype=np.float32))
 
 
-def show_one(collection: Collection, retriever: E2RankRetriever) -> None:
+def show_one(collection: Collection, retriever: LangChainRetriever) -> None:
     """Print the first claim whose order the rerank changed among what is shown."""
     for key, text in collection.queries.items():
         ranking = retriever.rank(text)
         if any(item.old_position != item.position for item in ranking):
             _print_before_and_after(text, ranking, collection.qrels[key])
             return
+
+
+def show_both(collection: Collection, langchain: LangChainRetriever, client: ClientAPI) -> None:
+    """Ask both frameworks the same claims, on the same index, and compare their orders."""
+    reranker = E2RankRerank(model="embedded")
+    llama_index = LlamaIndexRetriever(client.get_collection(NAME), reranker, similarity_top_k=SHOWN, fetch_k=FETCHED)
+    claims = list(collection.queries.values())[:COMPARED]
+    same = sum(
+        [document.id for document in langchain.invoke(claim)] == [item.node_id for item in llama_index.retrieve(claim)]
+        for claim in track(claims, "Asking LangChain and LlamaIndex", console=console)
+    )
+    shared = reranker.encoder.engine is langchain.reranker.encoder.engine
+    console.print(
+        f"LangChain and LlamaIndex returned the same {SHOWN} passages in the same order for {same} of {len(claims)} "
+        f"claims, from one index and {'one loaded model' if shared else 'two loaded models'}.\n"
+    )
 
 
 def _print_before_and_after(query: str, ranking: Ranking, grades: Mapping[str, int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from e2rank_integrations.errors import CheckpointError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from peft import PeftModel
     from transformers import PreTrainedModel
@@ -37,7 +38,7 @@ def load_model(key: EngineKey) -> PreTrainedModel:
         CheckpointError: of another architecture, weights missing or left over, or no transformers model.
     """
     _expect_architecture(key)
-    with _load_lock:
+    with _load_lock, _without_progress_bar():
         default = torch.get_default_dtype()
         model = _from_pretrained(key)
         if torch.get_default_dtype() != default:
@@ -48,6 +49,21 @@ def load_model(key: EngineKey) -> PreTrainedModel:
     torch.nn.Module.to(model, key.device)
     torch.nn.Module.eval(model)
     return model
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """A library prints nothing; transformers would draw a bar into the user's terminal or log."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    if shown:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _expect_architecture(key: EngineKey) -> None:

@@ -195,3 +195,15 @@ def test_weights_are_loaded_in_the_dtype_asked_for(make_engine: Callable[..., Lo
     engine.warmup()
     assert {parameter.dtype for parameter in engine._model.parameters()} == {torch.bfloat16}
     assert not engine._model.training
+
+
+def test_loading_prints_nothing_and_leaves_progress_bars_as_they_were(
+    capfd: pytest.CaptureFixture[str], make_engine: Callable[..., LocalEngine], bare_folder: Path
+) -> None:
+    """A library does not draw into its user's terminal, nor decide whether others may."""
+    from transformers.utils import logging
+
+    assert logging.is_progress_bar_enabled()
+    make_engine(bare_folder).warmup()
+    assert logging.is_progress_bar_enabled()
+    assert capfd.readouterr() == ("", "")

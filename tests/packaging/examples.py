@@ -62,7 +62,7 @@ class Example:
 
 def documents(root: Path = ROOT) -> list[Path]:
     """The files whose examples are run."""
-    return [path for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))) if path.is_file()]
+    return [path for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))) if path.is_file()]
 
 
 def examples(path: Path) -> list[Example]:

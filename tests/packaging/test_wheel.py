@@ -17,24 +17,26 @@ import pytest
 from transformers import Qwen3Model
 
 from tests.packaging.environments import Environment, base, checked, make
-from tests.packaging.examples import ROOT, Example, documents, examples
+from tests.packaging.examples import ROOT, Example, examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.wheel
 
-EXTRAS = ("", "langchain", "chroma", "embedded", "evaluation", "adapter")
+EXTRAS = ("", "langchain", "llama-index", "chroma", "embedded", "evaluation", "adapter")
 PACKAGE = ROOT / "e2rank_integrations"
-EXAMPLES = [example for path in documents() for example in examples(path)]
+EXAMPLES = examples(ROOT / "README.md")
 # What an example needs, by the start of the modules that it imports.
 HOMES = {
     "chromadb": "chroma",
     "e2rank_integrations.demo": "demo",
     "e2rank_integrations.evaluation": "evaluation",
     "e2rank_integrations.langchain": "langchain",
+    "e2rank_integrations.llama_index": "llama-index",
     "e2rank_integrations.stores.chroma": "chroma",
     "langchain_core": "langchain",
+    "llama_index.core": "llama-index",
 }
 
 # A use of each extra, in which `MODEL` is a folder with a small Qwen3 and `ADAPTER` one with a LoRA adapter.
@@ -54,6 +56,18 @@ store = InMemoryVectorStore.from_texts(["this", "that", "other"], embeddings)
 found = E2RankRetriever(vectorstore=store, k=2).invoke("what?")
 assert len(found) == 2 and isinstance(found[0].metadata["relevance_score"], float), found
 assert len(E2RankReranker(embeddings=embeddings, top_n=1).compress_documents(found, "what?")) == 1
+""",
+    "llama-index": """
+import sys
+from e2rank_integrations.llama_index import E2RankEmbedding, E2RankRerank, E2RankRetriever
+assert "torch" not in sys.modules and "transformers" not in sys.modules
+from llama_index.core import VectorStoreIndex
+from llama_index.core.schema import TextNode
+embed_model = E2RankEmbedding(model_name=MODEL, device="cpu")
+index = VectorStoreIndex([TextNode(text=text) for text in ("this", "that", "other")], embed_model=embed_model)
+found = E2RankRetriever(index, similarity_top_k=2).retrieve("what?")
+assert len(found) == 2 and type(found[0].score) is float, found
+assert len(E2RankRerank(embed_model=embed_model, top_n=1).postprocess_nodes(found, query_str="what?")) == 1
 """,
     "chroma": """
 import sys
