@@ -105,6 +105,18 @@ class ModelFields(BaseModel):
         return profile if self.template is None else profile.with_template(self.template)
 
 
+def with_model_of(values: Any, source: ModelFields | None, name: str) -> Any:  # noqa: ANN401 - whatever pydantic was given
+    """The values of a component that takes its model from another one, instead of naming it again."""
+    if source is None:
+        return values
+    encoder = values.get("encoder")
+    if encoder is None:
+        return {**values, "encoder": source.encoder}
+    if isinstance(encoder, E2RankEncoder) and replace(encoder, profile=source.encoder.profile) != source.encoder:
+        raise InputError(f"encoder: it is another than that of {name}; give one of the two")
+    return values
+
+
 class RerankFields(ModelFields):
     """A model, and how to rerank with it."""
 

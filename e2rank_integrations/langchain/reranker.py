@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import Field, model_validator
 
-from e2rank_integrations.components import RerankFields
+from e2rank_integrations.components import RerankFields, with_model_of
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.langchain.embeddings import E2RankEmbeddings
 from e2rank_integrations.langchain.stores import reader
@@ -68,11 +68,7 @@ class E2RankReranker(RerankFields, BaseDocumentCompressor):
     @classmethod
     def _model_of_embeddings(cls, values: Any) -> Any:  # noqa: ANN401 - whatever pydantic was given
         embeddings = values.get("embeddings") if isinstance(values, dict) else None
-        if not isinstance(embeddings, E2RankEmbeddings):
-            return values
-        if values.get("encoder") not in {None, embeddings.encoder}:
-            raise InputError("encoder: it is another than that of the embeddings; give one of the two")
-        return {**values, "encoder": embeddings.encoder}
+        return with_model_of(values, embeddings if isinstance(embeddings, E2RankEmbeddings) else None, "the embeddings")
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_core.vectorstores import VectorStore as LangChainStore
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from chromadb import Collection
-    from langchain_core.documents import Document
 
     from e2rank_integrations.stores.base import VectorStore
     from e2rank_integrations.values import Vector
@@ -28,10 +28,14 @@ if TYPE_CHECKING:
 
 def with_text_hash(documents: Iterable[Document]) -> list[Document]:
     """Copies of documents that carry the hash of their text, by which stale vectors are found later."""
-    return [
-        document.model_copy(update={"metadata": {**document.metadata, TEXT_HASH_KEY: text_hash(document.page_content)}})
-        for document in documents
-    ]
+    return [_with_text_hash(document, place) for place, document in enumerate(documents)]
+
+
+def _with_text_hash(document: Document, place: int) -> Document:
+    if not isinstance(document, Document):
+        raise InputError(f"document {place}: expected a Document, found {type(document).__name__}")
+    metadata = {**document.metadata, TEXT_HASH_KEY: text_hash(document.page_content)}
+    return document.model_copy(update={"metadata": metadata})
 
 
 def reader(store: object, vector_lookup: VectorLookup | None = None) -> VectorStore:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.schema import NodeWithScore
 from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
 from e2rank_integrations.errors import StoreError
 from e2rank_integrations.llama_index.filters import chroma_where, joined
-from e2rank_integrations.llama_index.nodes import candidate_of
+from e2rank_integrations.llama_index.nodes import candidate_of, text_node
 from e2rank_integrations.stores.chroma import ChromaStore
 
 if TYPE_CHECKING:
@@ -37,20 +37,20 @@ class LlamaIndexChroma(ChromaStore):
     ) -> list[Candidate]:
         """As `ChromaStore.search`, with LlamaIndex's filters beside Chroma's `where`."""
         where = joined([chroma_where(filters, doc_ids), options.pop("where", None)])
+        if node_ids is not None and "ids" in options:
+            raise StoreError("ids and node_ids are two names of one argument; give one of them")
         ids = None if node_ids is None else list(node_ids)
         given = {name: value for name, value in (("where", where), ("ids", ids)) if value is not None}
         return super().search(vector, k, **given, **options)
 
     def record(self, id_: str, text: str | None, metadata: Mapping[str, Any] | None, vector: Vector) -> Candidate:
         """A stored row as the node that it was."""
-        node = _node(id_, text, metadata or {})
+        plain = super().record(id_, text, metadata, vector)
+        node = _node(id_, text, metadata) if metadata and "_node_content" in metadata else text_node(plain)
         return replace(candidate_of(NodeWithScore(node=node)), id=id_, vector=vector, vector_source="store")
 
 
 def _node(id_: str, text: str | None, metadata: Mapping[str, Any]) -> BaseNode:
-    if "_node_content" not in metadata:
-        # Not written by LlamaIndex: the text alone was embedded.
-        return TextNode(id_=id_, text=text or "", metadata=dict(metadata), excluded_embed_metadata_keys=list(metadata))
     try:
         return metadata_dict_to_node(dict(metadata), text=text)
     except (KeyError, TypeError, ValueError) as error:

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from e2rank_integrations.components import ModelFields
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.llama_index.cache import EmbeddingCache
+from e2rank_integrations.llama_index.pickling import SafelyPickled
 from e2rank_integrations.stores import FINGERPRINT_KEY
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _get_query_embedding = BaseEmbedding.get_query_embedding.__wrapped__  # type: ig
 _aget_query_embedding = BaseEmbedding.aget_query_embedding.__wrapped__  # type: ignore[attr-defined]  # decorated
 
 
-class E2RankEmbedding(ModelFields, BaseEmbedding):
+class E2RankEmbedding(SafelyPickled, ModelFields, BaseEmbedding):
     """Embeds nodes and queries with E2Rank.
 
     `model_name` and `model` are one and the same.

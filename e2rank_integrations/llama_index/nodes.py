@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
 
+from e2rank_integrations.errors import InputError
 from e2rank_integrations.stores.base import TEXT_HASH_KEY, is_stale, text_hash
 from e2rank_integrations.values import Candidate
 
@@ -55,6 +56,18 @@ def candidate_of(
     )
 
 
+def item_of(candidate: Candidate) -> NodeWithScore:
+    """The node of a candidate; one that came from elsewhere becomes a node whose text alone is embedded."""
+    return candidate.item if isinstance(candidate, NodeCandidate) else NodeWithScore(node=text_node(candidate))
+
+
+def text_node(candidate: Candidate) -> TextNode:
+    """A node of a record that LlamaIndex did not write."""
+    metadata = dict(candidate.metadata)
+    named = {} if candidate.id is None else {"id_": candidate.id}
+    return TextNode(text=candidate.text, metadata=metadata, excluded_embed_metadata_keys=list(metadata), **named)
+
+
 def with_believed_vector(candidate: NodeCandidate, vector: npt.ArrayLike | None, source: VectorSource) -> NodeCandidate:
     """The candidate with a vector of which nobody says which text it embeds, unless the text was evidently changed."""
     if vector is None or is_stale(candidate) or _was_replaced(candidate):
@@ -76,9 +89,13 @@ def with_text_hash(nodes: Iterable[AnyNode]) -> list[AnyNode]:
 
     The hash reaches neither the embedded text nor an LLM.
     """
-    return [
-        _noted(node, {TEXT_HASH_KEY: text_hash(node.get_content(metadata_mode=MetadataMode.EMBED))}) for node in nodes
-    ]
+    return [_noted(node, {TEXT_HASH_KEY: text_hash(_embedded(node, place))}) for place, node in enumerate(nodes)]
+
+
+def _embedded(node: BaseNode, place: int) -> str:
+    if not isinstance(node, BaseNode):
+        raise InputError(f"node {place}: expected a node of LlamaIndex, found {type(node).__name__}")
+    return node.get_content(metadata_mode=MetadataMode.EMBED)
 
 
 def results_of(ranking: Ranking, *, keep_retrieval_score: bool = False) -> list[NodeWithScore]:
@@ -87,7 +104,7 @@ def results_of(ranking: Ranking, *, keep_retrieval_score: bool = False) -> list[
 
 
 def _result(item: RankedCandidate, ranking: Ranking, keep_retrieval_score: bool) -> NodeWithScore:
-    given = cast("NodeCandidate", item.candidate).item
+    given = item_of(item.candidate)
     notes: dict[str, Any] = {}
     if ranking.error is not None:
         notes[ERROR_KEY] = type(ranking.error).__name__

@@ -12,11 +12,12 @@ from llama_index.core.prompts.mixin import PromptMixin
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import ConfigDict, Field, model_validator
 
-from e2rank_integrations.components import RerankFields
+from e2rank_integrations.components import RerankFields, with_model_of
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.llama_index.embedding import E2RankEmbedding
 from e2rank_integrations.llama_index.events import dispatcher, reranking
 from e2rank_integrations.llama_index.nodes import candidate_of, results_of, without_score
+from e2rank_integrations.llama_index.pickling import SafelyPickled
 from e2rank_integrations.llama_index.prompts import prompts_of, reworded
 from e2rank_integrations.llama_index.vectors import with_vectors
 from e2rank_integrations.threads import in_thread
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class E2RankRerank(RerankFields, PromptMixin, BaseNodePostprocessor):
+class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocessor):
     """Reorders nodes by their cosine to the listwise prompt of the query.
 
     Each returned `NodeWithScore` is new, with the cosine as its score; the nodes given are not written to. Where a
@@ -81,11 +82,7 @@ class E2RankRerank(RerankFields, PromptMixin, BaseNodePostprocessor):
     @classmethod
     def _model_of_embedding(cls, values: Any) -> Any:  # noqa: ANN401 - whatever pydantic was given
         embed_model = values.get("embed_model") if isinstance(values, dict) else None
-        if not isinstance(embed_model, E2RankEmbedding):
-            return values
-        if values.get("encoder") not in {None, embed_model.encoder}:
-            raise InputError("encoder: it is another than that of embed_model; give one of the two")
-        return {**values, "encoder": embed_model.encoder}
+        return with_model_of(values, embed_model if isinstance(embed_model, E2RankEmbedding) else None, "embed_model")
 
     @classmethod
     def class_name(cls) -> str:
@@ -142,6 +139,7 @@ class E2RankRerank(RerankFields, PromptMixin, BaseNodePostprocessor):
 
     def _update_prompts(self, prompts_dict: PromptDictType) -> None:
         encoder = replace(self.encoder, profile=reworded(self.encoder.profile, prompts_dict))
+        _ = encoder.writer  # which refuses words that cannot be encoded
         self.__dict__.update(rerank_instruction=None, template=None)  # they are in the profile now
         self._settle(encoder)
 

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import MetadataMode, QueryBundle
+from llama_index.core.vector_stores.types import MetadataFilters
 
-from e2rank_integrations.errors import InputError
+from e2rank_integrations.errors import InputError, ProfileError
 from e2rank_integrations.llama_index.embedding import E2RankEmbedding
 from e2rank_integrations.llama_index.events import dispatcher, reranking
-from e2rank_integrations.llama_index.nodes import NodeCandidate, results_of
+from e2rank_integrations.llama_index.nodes import NodeCandidate, item_of, results_of
 from e2rank_integrations.llama_index.rerank import E2RankRerank
 from e2rank_integrations.llama_index.stores import reader
 from e2rank_integrations.reranker import expect_count
 from e2rank_integrations.search import Searcher
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
     from llama_index.core.schema import IndexNode, NodeWithScore
-    from llama_index.core.vector_stores.types import MetadataFilters
 
     from e2rank_integrations.llama_index.stores import VectorLookup
     from e2rank_integrations.search import Retrieved
@@ -78,6 +79,7 @@ class E2RankRetriever(BaseRetriever):
         objects: list[IndexNode] | None = None,
         verbose: bool = False,
     ) -> None:
+        _expect_arguments(similarity_top_k, filters, vector_lookup, vector_store_kwargs)
         self.vector_store = vector_store
         self.vector_lookup = vector_lookup
         self.reranker = _checked(reranker) or _reranker_of(vector_store)
@@ -87,10 +89,10 @@ class E2RankRetriever(BaseRetriever):
         named = {"filters": filters, "node_ids": node_ids, "doc_ids": doc_ids}
         self.search_options: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
         self.search_options.update(vector_store_kwargs or {})
-        if similarity_top_k is None:
-            raise InputError("similarity_top_k: expected an integer of at least 1, found None")
-        expect_count("similarity_top_k", similarity_top_k)
         _ = self.searcher  # its options are checked now rather than at the first query
+        if object_map is None and objects is None:  # as the index's own retriever
+            object_map = getattr(vector_store, "_object_map", None)
+        callback_manager = callback_manager or getattr(vector_store, "_callback_manager", None)
         super().__init__(callback_manager, object_map, objects, verbose)
 
     @property
@@ -169,12 +171,36 @@ class E2RankRetriever(BaseRetriever):
     def _get_prompts(self) -> PromptDictType:
         return {}
 
+    def _update_prompts(self, prompts_dict: PromptDictType) -> None:
+        own = sorted(name for name in prompts_dict if ":" not in name)
+        if own:
+            raise ProfileError(f"no prompt is named {own[0]!r}; those of the reranker are named 'reranker:…'")
+
     def _get_prompt_modules(self) -> PromptMixinType:
         return {"reranker": self.reranker}
 
 
 def _items(retrieved: Retrieved) -> list[NodeWithScore]:
-    return [candidate.item for candidate in retrieved.candidates if isinstance(candidate, NodeCandidate)]
+    return [item_of(candidate) for candidate in retrieved.candidates]
+
+
+def _expect_arguments(
+    similarity_top_k: object, filters: object, vector_lookup: object, vector_store_kwargs: object
+) -> None:
+    if similarity_top_k is None:
+        raise InputError("similarity_top_k: expected an integer of at least 1, found None")
+    expect_count("similarity_top_k", similarity_top_k)
+    if filters is not None and not isinstance(filters, MetadataFilters):
+        raise InputError(f"filters: expected MetadataFilters, found {type(filters).__name__}")
+    if vector_lookup is not None and not callable(vector_lookup):
+        raise InputError(f"vector_lookup: expected a callable, found {type(vector_lookup).__name__}")
+    if vector_store_kwargs is not None and not isinstance(vector_store_kwargs, Mapping):
+        raise InputError(f"vector_store_kwargs: expected a mapping, found {type(vector_store_kwargs).__name__}")
+    for name in _OWN & set(vector_store_kwargs or ()):
+        raise InputError(f"vector_store_kwargs: {name} is the retriever's own argument, not the store's")
+
+
+_OWN = {"query", "k", "fetch_k", "query_vector", "filters", "node_ids", "doc_ids"}
 
 
 def _checked(reranker: E2RankRerank | None) -> E2RankRerank | None:

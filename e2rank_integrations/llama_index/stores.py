@@ -117,6 +117,8 @@ class NodeStore:
         Raises:
             StoreError: the store fails or does not take these arguments.
         """
+        if isinstance(self._store, SimpleVectorStore):
+            node_ids, doc_ids = _among(self._store, node_ids, doc_ids, options), None
         query = VectorStoreQuery(
             query_embedding=[float(value) for value in vector],
             similarity_top_k=k,
@@ -126,6 +128,7 @@ class NodeStore:
         )
         found = self._asked(self._store.query, query, **options)
         nodes = self._of_docstore(found.ids or []) if found.nodes is None else found.nodes
+        self._expect_among(nodes, node_ids, doc_ids)
         return self._candidates(nodes)
 
     def get(self, ids: Sequence[str]) -> Mapping[str, Candidate]:
@@ -138,6 +141,17 @@ class NodeStore:
         if not isinstance(self._store, SimpleVectorStore):
             return []
         return list(self.get(list(self._store.data.embedding_dict)[:SAMPLE_RECORDS]).values())
+
+    def _expect_among(
+        self, nodes: Sequence[BaseNode], node_ids: Sequence[str] | None, doc_ids: Sequence[str] | None
+    ) -> None:
+        """Refuse a store that does not heed a restriction, since it would show what it must not."""
+        for name, allowed, found in (
+            ("node_ids", node_ids, [node.node_id for node in nodes]),
+            ("doc_ids", doc_ids, [node.ref_doc_id for node in nodes]),
+        ):
+            if allowed is not None and set(found) - set(allowed):
+                raise StoreError(f"{type(self._store).__name__} does not heed {name}; use filters instead")
 
     def _candidates(self, nodes: Sequence[BaseNode]) -> list[Candidate]:
         lacking = [node.node_id for node in nodes if node.embedding is None]
@@ -187,3 +201,15 @@ class NodeStore:
         except Exception as error:  # whatever a store of others raises
             kind = type(self._store).__name__
             raise StoreError(f"{kind}.{method.__name__} failed: {type(error).__name__}: {error}") from error
+
+
+def _among(
+    store: SimpleVectorStore, node_ids: Sequence[str] | None, doc_ids: Sequence[str] | None, options: Mapping[str, Any]
+) -> list[str] | None:
+    """The nodes to search among; that store would drop the source documents, and what else it does not understand."""
+    if options:
+        raise StoreError(f"SimpleVectorStore's search takes filters, node_ids and doc_ids, and not {min(options)!r}")
+    if doc_ids is None:
+        return None if node_ids is None else list(node_ids)
+    own = [id_ for id_, source in store.data.text_id_to_ref_doc_id.items() if source in set(doc_ids)]
+    return own if node_ids is None else [id_ for id_ in node_ids if id_ in set(own)]
