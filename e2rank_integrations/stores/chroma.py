@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _INCLUDE: Include = ["documents", "metadatas", "embeddings"]
 _COLUMNS = ("ids", *_INCLUDE)
+_IDS_AT_ONCE = 10_000  # SQLite takes some 32,000 variables in one statement
 _SEARCH_ARGUMENTS = ("where", "where_document", "ids")
 
 
@@ -88,10 +89,10 @@ class ChromaStore:
         Raises:
             StoreError: Chroma refuses.
         """
-        if not ids:
-            return {}
-        records = self._candidates(_asked(self._collection.get, ids=list(dict.fromkeys(ids)), include=_INCLUDE))
-        return {str(record.id): record for record in records}
+        wanted = list(dict.fromkeys(ids))
+        parts = [wanted[start : start + _IDS_AT_ONCE] for start in range(0, len(wanted), _IDS_AT_ONCE)]
+        found = [_asked(self._collection.get, ids=part, include=_INCLUDE) for part in parts]
+        return {str(record.id): record for rows in found for record in self._candidates(rows)}
 
     def sample(self) -> list[Candidate]:
         """The first records.
