@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictFloat, StrictInt, model_validator
 
 from e2rank_integrations.encoder import DEFAULT_MODEL, E2RankEncoder
 from e2rank_integrations.engines.registry import DType
@@ -120,16 +120,16 @@ def with_model_of(values: Any, source: ModelFields | None, name: str) -> Any:  #
 class RerankFields(ModelFields):
     """A model, and how to rerank with it."""
 
-    top_n: int | None = None
+    top_n: StrictInt | None = None
     """Results to return, at least 1; None for all."""
 
-    num_input_docs: int | None = None
+    num_input_docs: StrictInt | None = None
     """Candidates listed in the prompt; the profile's by default."""
 
-    query_weight: float | None = None
+    query_weight: StrictFloat | None = None
     """Share of the plain query in the query vector, in [0, 1]; the profile's by default."""
 
-    score_threshold: float | None = None
+    score_threshold: StrictFloat | None = None
     """Least cosine of a result, in [-1, 1]."""
 
     on_error: OnError = "raise"

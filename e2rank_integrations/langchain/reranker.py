@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import BaseDocumentCompressor, Document
-from pydantic import Field, model_validator
+from pydantic import Field, StrictInt, model_validator
 
 from e2rank_integrations.components import RerankFields, with_model_of
 from e2rank_integrations.errors import InputError
@@ -50,7 +50,7 @@ class E2RankReranker(RerankFields, BaseDocumentCompressor):
     embeddings: E2RankEmbeddings | None = Field(default=None, repr=False, exclude=True)
     """Embeddings whose model to use, instead of naming it again."""
 
-    top_n: int | None = 3
+    top_n: StrictInt | None = 3
     """Documents to return, at least 1; None for all."""
 
     prompt_text_key: str | None = None

@@ -77,12 +77,13 @@ class DocumentStore:
 
     def __init__(self, store: LangChainStore, vector_lookup: VectorLookup | None) -> None:
         self._store = store
+        self._lookup = vector_lookup
         self._vectors = vector_lookup or (lambda _: {})
 
     @property
     def identity(self) -> Hashable:
-        """A token that stands for the store object and is never another's; it does not keep the store alive."""
-        return identity_of(self._store)
+        """A token that stands for the store and the lookup; neither vouches for another."""
+        return identity_of(self._store), identity_of(self._lookup)
 
     def save_fingerprint(self, fingerprint: str) -> None:  # noqa: ARG002 - there is nowhere to put it
         """Refused: LangChain's stores have no place for it."""
@@ -134,8 +135,9 @@ class InMemoryStore(DocumentStore):
     """LangChain's own `InMemoryVectorStore`, whose records can be read."""
 
     def __init__(self, store: InMemoryVectorStore) -> None:
-        super().__init__(store, lambda ids: {id_: store.store[id_]["vector"] for id_ in ids if id_ in store.store})
+        super().__init__(store, None)
         self._records = store.store
+        self._vectors = lambda ids: {id_: store.store[id_]["vector"] for id_ in ids if id_ in store.store}
 
     def search(self, vector: Vector, k: int, **options: Any) -> list[Candidate]:
         """As of any store; that store itself would drop what it does not understand.

@@ -39,7 +39,9 @@ class LlamaIndexChroma(ChromaStore):
         where = joined([chroma_where(filters, doc_ids), options.pop("where", None)])
         if node_ids is not None and "ids" in options:
             raise StoreError("ids and node_ids are two names of one argument; give one of them")
-        ids = None if node_ids is None else list(node_ids)
+        ids = None if node_ids is None else list(self.get(node_ids))  # Chroma refuses ids that it lacks
+        if ids == []:
+            return []
         given = {name: value for name, value in (("where", where), ("ids", ids)) if value is not None}
         return super().search(vector, k, **given, **options)
 

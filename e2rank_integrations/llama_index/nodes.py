@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llama_index.core.node_parser.text.sentence_window import DEFAULT_OG_TEXT_METADATA_KEY
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
 
 from e2rank_integrations.errors import InputError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from e2rank_integrations.values import RankedCandidate, Ranking, VectorSource
+    from e2rank_integrations.values import Ranking, VectorSource
 
     AnyNode = TypeVar("AnyNode", bound=BaseNode)
 
@@ -81,7 +82,9 @@ def _was_replaced(candidate: NodeCandidate) -> bool:
     if candidate.text != node.get_content(metadata_mode=MetadataMode.EMBED):
         return True
     text = node.get_content(metadata_mode=MetadataMode.NONE)
-    return TEXT_HASH_KEY not in node.metadata and text in [v for v in node.metadata.values() if isinstance(v, str)]
+    if TEXT_HASH_KEY in node.metadata or text == node.metadata.get(DEFAULT_OG_TEXT_METADATA_KEY):
+        return False
+    return text in [value for value in node.metadata.values() if isinstance(value, str)]
 
 
 def with_text_hash(nodes: Iterable[AnyNode]) -> list[AnyNode]:
@@ -99,24 +102,29 @@ def _embedded(node: BaseNode, place: int) -> str:
 
 
 def results_of(ranking: Ranking, *, keep_retrieval_score: bool = False) -> list[NodeWithScore]:
-    """Copies with their new scores; notes go into the metadata of a copied node, where no model reads them."""
-    return [_result(item, ranking, keep_retrieval_score) for item in ranking]
-
-
-def _result(item: RankedCandidate, ranking: Ranking, keep_retrieval_score: bool) -> NodeWithScore:
-    given = item_of(item.candidate)
-    notes: dict[str, Any] = {}
+    """Copies of the ranked nodes; notes go into the metadata of a copied node, where no model reads them."""
     if ranking.error is not None:
-        notes[ERROR_KEY] = type(ranking.error).__name__
-    if keep_retrieval_score and given.score is not None:
-        notes[RETRIEVAL_SCORE_KEY] = float(given.score)
-    node = _noted(_without_notes(given.node), notes)
-    return given.model_copy(update={"node": node, "score": given.score if ranking.kept_order else item.score})
+        return as_given([item_of(item.candidate) for item in ranking], ranking.error)
+    return [_scored(item_of(item.candidate), item.score, keep_retrieval_score) for item in ranking]
+
+
+def as_given(items: Iterable[NodeWithScore], error: Exception) -> list[NodeWithScore]:
+    """Copies of nodes whose order and scores are the retriever's, marked with the failure that left them so."""
+    return [_copied(item, item.score, {ERROR_KEY: type(error).__name__}) for item in items]
 
 
 def without_score(item: NodeWithScore) -> NodeWithScore:
     """A copy of a node that was not scored."""
-    return item.model_copy(update={"node": _without_notes(item.node), "score": None})
+    return _copied(item, None, {})
+
+
+def _scored(item: NodeWithScore, score: float | None, keep_retrieval_score: bool) -> NodeWithScore:
+    keep = keep_retrieval_score and item.score is not None
+    return _copied(item, score, {RETRIEVAL_SCORE_KEY: float(item.score or 0.0)} if keep else {})
+
+
+def _copied(item: NodeWithScore, score: float | None, notes: Mapping[str, Any]) -> NodeWithScore:
+    return item.model_copy(update={"node": _noted(_without_notes(item.node), notes), "score": score})
 
 
 def _noted(node: AnyNode, notes: Mapping[str, Any]) -> AnyNode:
@@ -133,7 +141,8 @@ def _noted(node: AnyNode, notes: Mapping[str, Any]) -> AnyNode:
 
 def _without_notes(node: AnyNode) -> AnyNode:
     """The node without what an earlier rerank noted, which is no longer true."""
-    stale = {RETRIEVAL_SCORE_KEY, ERROR_KEY} & set(node.metadata)
+    hidden = set(node.excluded_embed_metadata_keys) & set(node.excluded_llm_metadata_keys)  # as notes always are
+    stale = {RETRIEVAL_SCORE_KEY, ERROR_KEY} & set(node.metadata) & hidden
     if not stale:
         return node
     return node.model_copy(update={"metadata": {key: v for key, v in node.metadata.items() if key not in stale}})

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts.mixin import PromptMixin
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, StrictInt, model_validator
 
 from e2rank_integrations.components import RerankFields, with_model_of
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.llama_index.embedding import E2RankEmbedding
 from e2rank_integrations.llama_index.events import dispatcher, reranking
-from e2rank_integrations.llama_index.nodes import candidate_of, results_of, without_score
+from e2rank_integrations.llama_index.nodes import as_given, candidate_of, results_of, without_score
 from e2rank_integrations.llama_index.pickling import SafelyPickled
 from e2rank_integrations.llama_index.prompts import prompts_of, reworded
 from e2rank_integrations.llama_index.vectors import with_vectors
@@ -57,7 +57,7 @@ class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocess
     device: str = Field(default="auto", exclude=True)
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; left out when serialised."""
 
-    top_n: int | None = 5
+    top_n: StrictInt | None = 5
     """Nodes to return, at least 1; None for all."""
 
     vector_store: Any = Field(default=None, repr=False, exclude=True)
@@ -99,7 +99,7 @@ class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocess
             StoreMismatchError: another model made the vectors.
             TransientError: the engine failed, unless `on_error="keep_order"`.
         """
-        return self.core.rank(query, self.candidates(_with_text(_checked(nodes))))
+        return self.core.rank(query, self.candidates(self._with_text(_checked(nodes))))
 
     def candidates(self, nodes: Sequence[NodeWithScore]) -> list[NodeCandidate]:
         """Nodes as candidates, with the vectors that are to be had."""
@@ -113,7 +113,7 @@ class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocess
         if not nodes:
             return []
         with reranking(self.callback_manager, query, nodes, self.top_n, self.model) as report:
-            ranking = self.core.rank(query.query_str, self.candidates(_with_text(nodes)))
+            ranking = self.core.rank(query.query_str, self.candidates(self._with_text(nodes)))
             return report(self._results(nodes, ranking), ranking)
 
     @dispatcher.span
@@ -124,15 +124,27 @@ class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocess
         if not nodes:
             return []
         with reranking(self.callback_manager, query, nodes, self.top_n, self.model) as report:
-            candidates = await in_thread(self.candidates, _with_text(nodes))
+            candidates = await in_thread(self.candidates, self._with_text(nodes))
             ranking = await self.core.arank(query.query_str, candidates)
             return report(self._results(nodes, ranking), ranking)
 
     def _results(self, nodes: Sequence[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
+        if ranking.error is not None:
+            return as_given(nodes, ranking.error)[: self.top_n]
         results = results_of(ranking, keep_retrieval_score=self.keep_retrieval_score)
         if self.score_threshold is None:
-            results += [without_score(item) for item in nodes if not _has_text(item)]
+            results += [without_score(item) for item in nodes if not self._has_text(item)]
         return results[: self.top_n]
+
+    def _has_text(self, item: NodeWithScore) -> bool:
+        return bool(item.node.get_content(metadata_mode=self.metadata_mode).strip())
+
+    def _with_text(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
+        readable = [item for item in nodes if self._has_text(item)]
+        textless = len(nodes) - len(readable)
+        if textless:
+            logger.warning("%d of %d nodes have no text; they come last, without a score", textless, len(nodes))
+        return readable
 
     def _get_prompts(self) -> PromptDictType:
         return prompts_of(self.encoder.profile)
@@ -161,15 +173,3 @@ def _expect_query(query_bundle: QueryBundle | None) -> QueryBundle:
     if query_bundle is None:
         raise InputError("query: missing; give query_bundle or query_str, since nodes are reordered for a query")
     return query_bundle
-
-
-def _has_text(item: NodeWithScore) -> bool:
-    return bool(item.node.get_content(metadata_mode=MetadataMode.EMBED).strip())
-
-
-def _with_text(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
-    readable = [item for item in nodes if _has_text(item)]
-    if len(readable) < len(nodes):
-        logger.warning("%d of %d nodes have no text; they come last, without a score",
-                       len(nodes) - len(readable), len(nodes))  # fmt: skip
-    return readable

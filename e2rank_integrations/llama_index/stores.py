@@ -49,7 +49,7 @@ def reader(store: object, vector_lookup: VectorLookup | None = None) -> VectorSt
 
         return LlamaIndexChroma(cast("Collection", collection))
     if isinstance(store, BasePydanticVectorStore):
-        return NodeStore(store, index, vector_lookup or lookup_of(store))
+        return NodeStore(store, index, vector_lookup)
     if all(hasattr(store, name) for name in ("search", "get", "sample")):
         return store  # type: ignore[return-value]  # has the methods of a VectorStore
     raise InputError(
@@ -91,12 +91,13 @@ class NodeStore:
             raise InputError(f"{type(store).__name__} keeps no texts; give the VectorStoreIndex, which has them")
         self._store = store
         self._index = index
-        self._lookup = vector_lookup
+        self._given_lookup = vector_lookup
+        self._lookup = vector_lookup or lookup_of(store)
 
     @property
     def identity(self) -> Hashable:
-        """A token that stands for the store."""
-        return identity_of(self._store)
+        """A token that stands for the store and the lookup; neither vouches for another."""
+        return identity_of(self._store), identity_of(self._given_lookup)
 
     def save_fingerprint(self, fingerprint: str) -> None:  # noqa: ARG002 - there is nowhere to put it
         """Refused: LlamaIndex's stores have no place for it."""

@@ -52,7 +52,8 @@ def with_vectors(
 def _of_lookup(
     candidates: list[NodeCandidate], encoder: E2RankEncoder, owner: object, lookup: VectorLookup
 ) -> list[NodeCandidate]:
-    vectors = looked_up(lookup, _lacking(candidates))
+    unclear = _of_several_texts(candidates)
+    vectors = looked_up(lookup, [id_ for id_ in _lacking(candidates) if id_ not in unclear])
     found = [
         with_believed_vector(candidate, vectors.get(candidate.id or ""), "store")
         if candidate.vector is None
@@ -76,6 +77,14 @@ def _of_store(candidates: list[NodeCandidate], encoder: E2RankEncoder, store: ob
         with_stored_vector(candidate, records.get(candidate.id or "")) if candidate.vector is None else candidate
         for candidate in candidates
     ]
+
+
+def _of_several_texts(candidates: Sequence[NodeCandidate]) -> set[str]:
+    """Ids that occur with several texts: nobody knows which of them a vector embeds."""
+    texts: dict[str, set[str]] = {}
+    for candidate in candidates:
+        texts.setdefault(str(candidate.id), set()).add(candidate.text)
+    return {id_ for id_, found in texts.items() if len(found) > 1}
 
 
 def _lacking(candidates: Sequence[NodeCandidate]) -> list[str]:
