@@ -56,8 +56,13 @@ class ModelFields(BaseModel):
     encoder: InstanceOf[E2RankEncoder] = Field(default=None, repr=False, exclude=True)  # type: ignore[assignment]  # set below
     """A ready encoder, to share one with other components."""
 
+    # Inputs are hidden since a task string is the user's text.
     model_config = ConfigDict(
-        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), populate_by_name=True
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
     @model_validator(mode="before")

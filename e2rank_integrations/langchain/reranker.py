@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,9 @@ class E2RankReranker(RerankFields, BaseDocumentCompressor):
     """Where the documents' vectors are stored: a Chroma collection or a LangChain vector store. A stored vector is used
     where the stored text is the document's own."""
 
+    vector_lookup: Callable[[list[str]], Any] | None = Field(default=None, repr=False, exclude=True)
+    """For a vector store that cannot be read otherwise: a callable from document ids to their stored vectors."""
+
     trust_document_state: bool = False
     """Use the vectors that an `EmbeddingsRedundantFilter` left on the documents. Only where that filter has the same
     embeddings: such a vector does not say which model made it."""
@@ -113,7 +116,7 @@ class E2RankReranker(RerankFields, BaseDocumentCompressor):
         ids = [document.id for document in documents if document.id is not None]
         if self.vectorstore is None or not ids:
             return {}
-        store: VectorStore = reader(self.vectorstore)
+        store: VectorStore = reader(self.vectorstore, self.vector_lookup)
         records = store.get(ids)
         found = list(records.values())
         expect_same_embedding(store, self.encoder, found)

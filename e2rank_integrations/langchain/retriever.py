@@ -54,7 +54,7 @@ class E2RankRetriever(BaseRetriever):
     vector_lookup: Callable[[list[str]], Any] | None = Field(default=None, repr=False, exclude=True)
     """For a store that cannot be read otherwise: a callable from ids to their stored vectors."""
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod

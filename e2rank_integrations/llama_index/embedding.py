@@ -42,7 +42,9 @@ class E2RankEmbedding(SafelyPickled, ModelFields, BaseEmbedding):
     embeddings_cache: Any = Field(default=None, exclude=True)
     """A LlamaIndex key-value store for embeddings. Queries and documents, and models, do not share its entries."""
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -76,7 +76,9 @@ class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocess
     keep_retrieval_score: bool = False
     """Whether to keep the retriever's score under `retrieval_score` in the metadata, out of any model's sight."""
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -19,6 +19,7 @@ from e2rank_integrations.profiles import E2RANK_SMALL, EMBEDDED, TEMPLATES
 from tests.langchain.helpers import documents
 from tests.support.chroma import unique_name
 from tests.support.passages import QUERIES
+from tests.support.reranking import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,3 +191,10 @@ def test_components_in_many_threads_load_once(qwen_folder: Path, loads: list[Eng
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(use, range(16))) == {1}
     assert len(loads) == 1
+
+
+def test_a_refused_option_repeats_no_text_of_the_user() -> None:
+    """pydantic would print the arguments beside it, task strings among them."""
+    with pytest.raises(ValueError, match="top_n") as caught:
+        E2RankReranker(model="embedded", rerank_instruction=SECRET, top_n=0)
+    assert SECRET not in str(caught.value)

@@ -70,6 +70,18 @@ async def test_vectors_in_memory_are_used(
         expect_alike(some, wanted)
 
 
+def test_a_compressor_takes_vectors_of_a_callable(
+    flat: FlatStore, reranker: E2RankReranker, recording: Recording
+) -> None:
+    """As the retriever does: by id, checked once, and no document is embedded after that."""
+    found = flat.similarity_search(QUERY, k=12)
+    compressor = E2RankReranker(embeddings=reranker.embeddings, vectorstore=flat, vector_lookup=flat.vectors)
+    compressor.compress_documents(found, QUERY)
+    recording.calls.clear()
+    assert {item.vector_source for item in compressor.rank(found, QUERY)} == {"store"}
+    assert recording.usage.documents == 0
+
+
 def test_the_store_in_memory_is_not_written_to(in_memory: InMemoryVectorStore) -> None:
     """It hands out its own metadata objects; the scores go into copies."""
     before = {id_: dict(record["metadata"]) for id_, record in in_memory.store.items()}
