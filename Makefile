@@ -15,7 +15,7 @@ export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format figures test-hub test-lowest test-wheel wheel clean
+.PHONY: help demo test check docs notebooks format figures test-hub test-lowest test-wheel wheel clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,11 +26,18 @@ demo: $(VENV)/.demo  ## Set up, then index real passages, retrieve and rerank; p
 test: $(VENV)/.dev  ## Set up and run every test but those of the wheel
 	$(PY) -m pytest
 
-check: $(VENV)/.dev  ## Lint, formatting, types, and which way imports point
+check: $(VENV)/.dev docs  ## Lint, formatting, types, which way imports point, and the docs
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
+
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(VENV)/.dev  ## Build the documentation; then open .site/index.html
+	$(VENV)/bin/mkdocs build --strict --quiet --config-file .mkdocs.yml
+
+notebooks: $(VENV)/.dev  ## Run the notebooks of cookbook/ and keep their outputs
+	$(PY) -m tests.cookbook.execute
 
 format: $(VENV)/.dev  ## Format the code and fix what ruff can fix
 	$(VENV)/bin/ruff check --fix .
@@ -44,7 +51,7 @@ test-hub: $(VENV)/.dev  ## Check the real E2Rank-0.6B against its golden figures
 	$(PY) -m pytest -m hub -s
 
 test-lowest: $(LOWEST)/.dev  ## Run the tests with the lowest supported versions
-	$(LOWEST)/bin/python -m pytest -p no:cacheprovider -W default
+	$(LOWEST)/bin/python -m pytest -p no:cacheprovider -W default --ignore=tests/cookbook --ignore=tests/docs
 
 test-wheel: $(VENV)/.dev  ## Install the wheel into an empty environment with one extra at a time, and use it there
 	$(PY) -m pytest -m wheel tests/packaging
@@ -53,7 +60,7 @@ wheel: $(VENV)/.dev  ## Build dist/*.whl
 	$(PY) -m build --wheel --outdir dist .
 
 clean:  ## Remove environments, caches and build results
-	rm -rf $(VENV) $(LOWEST) .venv-wheel build dist .demo .figures .benchmarks
+	rm -rf $(VENV) $(LOWEST) .venv-wheel build dist .site .demo .figures .benchmarks
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # Environments. A stamp older than what it was made from is made again.

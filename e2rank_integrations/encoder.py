@@ -67,7 +67,7 @@ class Fingerprint:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: it is not that.
+            ValueError: the text is no fingerprint of this version.
         """
         try:
             return cls(**json.loads(text))

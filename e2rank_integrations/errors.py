@@ -10,7 +10,7 @@ E2RankError
 ├── MissingExtraError        an optional dependency is not installed (also an ImportError)
 ├── StoreError               a vector store that cannot be read or written
 │   └── StoreMismatchError   an index whose vectors another model, adapter or cap made
-└── TransientError           a failure of this call, not of its input: `on_error="keep_order"` absorbs these
+└── TransientError           a failure of this call, not of its input: on_error="keep_order" absorbs these
     ├── EngineMemoryError    out of memory with one sequence in the batch
     └── NonFiniteError       the model returned NaN or infinity
 ```

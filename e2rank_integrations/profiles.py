@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import UnionType
 
 Pooling = Literal["last", "mean", "cls"]
+"""How the states of a sequence become one vector: that of its last token, their mean, that of its first token."""
 
 QUERY_TASK = "Given a web search query, retrieve relevant passages that answer the query"
 LISTWISE_TASK = "Given a web search query and some relevant documents, rerank the documents that answer the query"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OnError = Literal["raise", "keep_order"]
+"""What a failure of the engine becomes: the error, or the candidates in the order given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

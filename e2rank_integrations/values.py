@@ -15,8 +15,14 @@ if TYPE_CHECKING:
     from typing import Self
 
 Vector = npt.NDArray[np.float32]
+"""One embedding, shape (width,), float32."""
+
 Matrix = npt.NDArray[np.float32]
+"""Embeddings as rows, shape (rows, width), float32."""
+
 Role = Literal["document", "query", "listwise"]
+"""What an input is to the model."""
+
 VectorSource = Literal["given", "document", "store", "computed"]
 """Where a candidate's vector came from: the caller, the framework's document, the index, or this call."""
 

@@ -6,38 +6,53 @@ their model, since the default one would have to be downloaded.
 
 from __future__ import annotations
 
+import asyncio
 import linecache
 import re
 import sys
+import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.packaging.examples import ROOT, Example, blocks, documents, examples
+from tests.packaging.outputs import outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 EXAMPLES = [example for path in documents() for example in examples(path)]
 
 
+OUTPUTS = {name: printed for path in documents() for name, printed in outputs(path).items()}
+
+
 @pytest.fixture
-def _fresh_chroma() -> None:
-    """Collections in memory are the process's own: without this, one example would find another's."""
+def _fresh() -> Iterator[None]:
+    """Collections in memory, and an event loop that LlamaIndex leaves open, would reach the next example."""
     if "chromadb" in sys.modules:
         from chromadb.api.client import SharedSystemClient
 
         SharedSystemClient.clear_system_cache()
+    yield
+    with suppress(RuntimeError), warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        asyncio.get_event_loop().close()
 
 
-@pytest.mark.usefixtures("_fresh_chroma")
+@pytest.mark.usefixtures("_fresh")
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_runs(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each example is a program of its own: fresh names, an empty folder, no warning."""
+def test_an_example_runs(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each example is a program of its own: fresh names, an empty folder, no warning; it prints what is shown."""
     if example.skip:
         pytest.skip(example.skip)
     monkeypatch.chdir(tmp_path)
     run(example)
+    printed = capsys.readouterr().out
+    assert printed == OUTPUTS.get(example.name, printed)
 
 
 def run(example: Example) -> None:
@@ -65,6 +80,13 @@ def failing_line(error: BaseException, file: str) -> int | None:
 def test_the_readme_has_examples() -> None:
     """A README without a Python block would pass the test above for nothing."""
     assert examples(ROOT / "README.md")
+
+
+def test_outputs_that_are_shown_are_found() -> None:
+    """A slip in a fence would leave its page untested."""
+    pages = {name.partition(":")[0] for name in OUTPUTS}
+    assert {"architecture.md", "budgets.md", "errors.md", "hardware.md", "stores.md"} <= pages
+    assert OUTPUTS.keys() <= {example.name for example in EXAMPLES}
 
 
 def test_a_failing_example_names_its_file_and_line() -> None:

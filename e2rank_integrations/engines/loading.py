@@ -45,6 +45,7 @@ def load_model(key: EngineKey) -> PreTrainedModel:
             torch.set_default_dtype(default)
     if key.adapter is not None:
         model = _with_adapter(model, key.adapter)
+    model.config.use_cache = False  # keys and values that no one reads would take gigabytes for a long batch
     # transformers wraps these two in decorators that lose their types.
     torch.nn.Module.to(model, key.device)
     torch.nn.Module.eval(model)

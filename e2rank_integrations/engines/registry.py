@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from e2rank_integrations.profiles import Pooling
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+"""In what numbers a model computes; `auto` is bfloat16 where the hardware computes in it, else float32."""
 
 
 @dataclass(frozen=True, slots=True)

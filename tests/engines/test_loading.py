@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from e2rank_integrations import E2RankEncoder
+from e2rank_integrations.engines.loading import load_model
 from e2rank_integrations.errors import CheckpointError, E2RankError
 from e2rank_integrations.values import TokenInput
 from tests.support.models import save_bare_causal_qwen3, with_weights
@@ -207,3 +208,9 @@ def test_loading_prints_nothing_and_leaves_progress_bars_as_they_were(
     make_engine(bare_folder).warmup()
     assert logging.is_progress_bar_enabled()
     assert capfd.readouterr() == ("", "")
+
+
+def test_keys_and_values_are_not_kept(make_engine: Callable[..., LocalEngine], bare_folder: Path) -> None:
+    """An embedding is one forward: a cache of the past would take memory, and nobody would read it."""
+    model = load_model(make_engine(bare_folder).key)
+    assert model(input_ids=torch.tensor([[1, 2, 3]])).past_key_values is None
