@@ -78,9 +78,9 @@ def _cell(value: object) -> str:
 
 def _color(item: RankedCandidate) -> str:
     if item.old_position is None:
-        return "#1a73e8"
+        return "#3b82f6"
     return (
-        "#188038" if item.old_position > item.position else "#c5221f" if item.old_position < item.position else "gray"
+        "#2e9e4f" if item.old_position > item.position else "#e0443c" if item.old_position < item.position else "gray"
     )
 
 

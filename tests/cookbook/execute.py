@@ -1,12 +1,14 @@
 """Executes the cookbook: `python -m tests.cookbook.execute` runs every notebook again and writes it in place.
 
-Names of notebooks may be given, and `--out FOLDER` to leave the originals alone. The kernel is this very interpreter, whatever
-kernels are installed on the machine, and its working folder is a new, empty one.
+Names of notebooks may be given, and `--out FOLDER` to leave the originals alone. The kernel is this very interpreter,
+whatever kernels are installed on the machine, and its working folder is a new, empty one.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from PIL import Image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,12 +34,14 @@ ROOT = Path(__file__).parents[2]
 COOKBOOK = ROOT / "cookbook"
 AT_ONCE = 2
 CELL_SECONDS = 600
+COLOURS = 64
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 # Nothing listens on port 9: whatever asked the network would fail. HF_HUB_OFFLINE spares the hub's retries.
-OFFLINE = {"HF_HUB_OFFLINE": "1", "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+OFFLINE = {"HF_HUB_OFFLINE": "1", **dict.fromkeys(PROXIES, "http://127.0.0.1:9"), "NO_PROXY": "", "no_proxy": ""}
 THREADS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -54,6 +59,7 @@ class Outcome:
     """One notebook, executed in a process of its own."""
 
     path: Path
+    written: Path
     seconds: float
     process: CompletedProcess[str]
 
@@ -76,7 +82,7 @@ def executed(notebook: NotebookNode) -> NotebookNode:
     Raises:
         CellExecutionError: a cell failed.
     """
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, TemporaryDirectory() as profile:
         manager = AsyncKernelManager(kernel_spec_manager=ThisInterpreter())
         client = NotebookClient(
             notebook,
@@ -86,9 +92,20 @@ def executed(notebook: NotebookNode) -> NotebookNode:
             coalesce_streams=True,
             resources={"metadata": {"path": folder}},
         )
-        client.execute(env={**os.environ, "IPYTHONDIR": folder})
+        client.execute(env={**os.environ, "IPYTHONDIR": profile})
     notebook["metadata"] = METADATA
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
+        if "image/png" in output.get("data", ()):
+            output["data"]["image/png"] = smaller(output["data"]["image/png"])
     return notebook
+
+
+def smaller(png: str) -> str:
+    """A plot with few colours, at a quarter of its size; both sides are base64."""
+    target = io.BytesIO()
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(target, "PNG", optimize=True)
+    return base64.b64encode(target.getvalue()).decode()
 
 
 def execute_apart(path: Path, out: Path) -> Outcome:
@@ -97,7 +114,7 @@ def execute_apart(path: Path, out: Path) -> Outcome:
     started = perf_counter()
     environment = {**os.environ, **OFFLINE, **THREADS}
     process = run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    return Outcome(path, perf_counter() - started, process)
+    return Outcome(path, out / path.name, perf_counter() - started, process)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

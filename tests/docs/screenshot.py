@@ -1,4 +1,4 @@
-"""Makes docs/images/ranking.png: a `Ranking` as a notebook shows it, of real passages, photographed by Chromium.
+"""Makes the pictures in docs/images: a `Ranking` as a notebook shows it, of real passages, photographed by Chromium.
 
     python -m tests.docs.screenshot
 
@@ -11,15 +11,18 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from tests.support.engines import Failing
+
 if TYPE_CHECKING:
     from e2rank_integrations import Ranking
 
-IMAGE = Path(__file__).parents[2] / "docs" / "images" / "ranking.png"
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PASSAGES = 200
 CLAIM = "324"
 WIDTH, HEIGHT, SCALE = 1080, 1200, 2
@@ -37,8 +40,10 @@ thead {{ border-bottom: 1px solid #bdbdbd }}
 
 def main() -> None:
     """Rank, photograph, cut to the content, and save."""
-    photograph(PAGE.format(body=real_ranking()._repr_html_()), IMAGE)
-    print(f"{IMAGE}: {IMAGE.stat().st_size // 1024} kB")
+    ranking = real_ranking()
+    for name, shown in (("ranking.png", ranking), ("ranking-kept-order.png", kept_order(ranking))):
+        photograph(PAGE.format(body=shown._repr_html_()), IMAGES / name)
+        print(f"{name}: {(IMAGES / name).stat().st_size // 1024} kB")
 
 
 def real_ranking() -> Ranking:
@@ -57,6 +62,20 @@ def real_ranking() -> Ranking:
     searcher = Searcher(ChromaStore(index), Reranker(encoder, num_input_docs=3), fetch_k=8, search_again=True)
     searcher.save_fingerprint()  # checks a few vectors now, so that the search to be shown does not pay for it
     return searcher.search(subset.queries[CLAIM], 8)
+
+
+def kept_order(ranking: Ranking) -> Ranking:
+    """The same candidates where the engine ran out of memory and `on_error` is `keep_order`."""
+    from e2rank_integrations import E2RankEncoder, Reranker
+    from e2rank_integrations.errors import EngineMemoryError
+
+    encoder = E2RankEncoder.embedded(device="cpu", dtype="float32")
+    failing = replace(encoder, custom_engine=Failing(encoder.engine, EngineMemoryError("out of memory")))
+    found = sorted(
+        (item for item in ranking.ranked if item.old_position is not None), key=lambda item: item.old_position
+    )
+    reranker = Reranker(failing, num_input_docs=3, top_n=4, on_error="keep_order")
+    return reranker.rank("which one?", [item.candidate for item in found])
 
 
 def photograph(page: str, image: Path) -> None:
@@ -87,7 +106,7 @@ def crop(raw: Path, image: Path) -> None:
     left, top, right, bottom = box
     whole = (max(0, left - MARGIN), max(0, top - MARGIN), right + MARGIN, bottom + MARGIN)
     image.parent.mkdir(parents=True, exist_ok=True)
-    picture.crop(whole).save(image, optimize=True)
+    picture.crop(whole).quantize(256, Image.Quantize.FASTOCTREE).save(image, optimize=True)
 
 
 if __name__ == "__main__":
