@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from llama_index.core.schema import BaseNode, Node, NodeWithScore, TextNode
+from llama_index.core.schema import BaseNode, NodeWithScore, TextNode
 
 from tests.support.passages import METADATAS, PASSAGES
 
@@ -55,13 +55,3 @@ def expect_alike(found: Sequence[NodeWithScore], expected: Sequence[NodeWithScor
     """The same nodes in the same order; scores may differ by rounding, which other threads do otherwise."""
     assert [_frozen(item.node) for item in found] == [_frozen(item.node) for item in expected]
     assert scores(found) == pytest.approx(scores(expected), abs=1e-5)
-
-
-class Rows:
-    """Keeps what handlers of several kinds were told."""
-
-    def __init__(self) -> None:
-        self.seen: list[Any] = []
-
-
-__all__ = ["KINDS", "Node", "Rows", "expect_alike", "found_nodes", "ids", "scores", "snapshot", "text_nodes"]
