@@ -6,6 +6,8 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from e2rank_integrations.encoder import Fingerprint
 from e2rank_integrations.errors import StoreError, StoreMismatchError
 from e2rank_integrations.slate import unit
@@ -111,10 +113,13 @@ def _agree(records: Sequence[Candidate], encoder: E2RankEncoder) -> bool:
 
 
 def _expect_width(record: Candidate, width: int) -> None:
-    found = len(record.vector)  # type: ignore[arg-type]  # a store's vectors have a length
-    if found != width:
+    try:
+        shape = np.shape(record.vector)  # type: ignore[arg-type]  # not None here
+    except ValueError:  # rows of several lengths
+        shape = ()
+    if len(shape) == 1 and shape[0] != width:
         raise StoreMismatchError(
-            f"record {record.id!r}: its vector has width {found}, and this model's have {width}; "
+            f"record {record.id!r}: its vector has width {shape[0]}, and this model's have {width}; "
             f"use the encoder that made the index, or index again"
         )
 
