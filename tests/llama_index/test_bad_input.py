@@ -9,7 +9,7 @@ import pytest
 from llama_index.core import QueryBundle
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
 
-from e2rank_integrations.errors import InputError
+from e2rank_integrations.errors import InputError, VectorError
 from e2rank_integrations.llama_index import E2RankRerank, E2RankRetriever
 from tests.llama_index.helpers import expect_alike, found_nodes, ids, scores, text_nodes
 from tests.support.passages import PASSAGES, QUERIES
@@ -256,3 +256,11 @@ def test_retrieval_scores_of_any_kind(rerank: E2RankRerank, score: float | None)
         rerank.postprocess_nodes(found, query_str=QUERY),
         rerank.postprocess_nodes(found_nodes(["law"]), query_str=QUERY),
     )
+
+
+@pytest.mark.parametrize("value", [5, "vector", [[1.0, 2.0], [3.0]], {"a": 1.0}, [float("nan")] * 384], ids=str)
+def test_a_lookup_that_gives_no_vectors(embed_model: E2RankEmbedding, value: Any) -> None:
+    """Is an error of its vectors, that names the node."""
+    rerank = E2RankRerank(embed_model=embed_model, vector_lookup=lambda asked: dict.fromkeys(asked, value))
+    with pytest.raises(VectorError, match="law-1"):
+        rerank.postprocess_nodes(found_nodes(["law"])[:1], query_str=QUERY)
