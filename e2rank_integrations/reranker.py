@@ -330,6 +330,17 @@ def expect_count(name: str, value: object) -> None:
         raise InputError(f"{name}: expected an integer of at least 1, or None, found {value!r}")
 
 
+def expect_positive(name: str, value: object) -> None:
+    """Refuse what is no positive integer.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if value is None:
+        raise InputError(f"{name}: expected an integer of at least 1, found None")
+    expect_count(name, value)
+
+
 def _expect_within(name: str, value: object, least: float) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 1):
         raise InputError(f"{name}: expected a number in [{least:g}, 1], or None, found {value!r}")

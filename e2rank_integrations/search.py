@@ -7,8 +7,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from e2rank_integrations.errors import InputError
-from e2rank_integrations.reranker import expect_count
-from e2rank_integrations.slate import unit
+from e2rank_integrations.reranker import expect_count, expect_positive
+from e2rank_integrations.slate import label, unit
 from e2rank_integrations.stores.base import report_stale_vectors
 from e2rank_integrations.stores.trust import expect_same_embedding
 from e2rank_integrations.threads import in_thread
@@ -44,6 +44,15 @@ class Retrieved:
     usage: Usage
     seconds: float
 
+    @property
+    def scores(self) -> tuple[float | None, ...]:
+        """Each candidate's cosine to the plain query, in [-1, 1]; None where its vector is not stored."""
+        width = len(self.query_vector)
+        return tuple(
+            None if item.vector is None else float(unit(item.vector, width, label(place, item)) @ self.query_vector)
+            for place, item in enumerate(self.candidates)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Searcher:
@@ -64,7 +73,9 @@ class Searcher:
     search_again: bool = False
 
     def __post_init__(self) -> None:
-        _expect_positive("fetch_k", self.fetch_k)
+        expect_positive("fetch_k", self.fetch_k)
+        if not isinstance(self.search_again, bool):
+            raise InputError(f"search_again: expected True or False, found {type(self.search_again).__name__}")
 
     def search(self, query: str, k: int = 4, **options: Any) -> Ranking:
         """The k best documents.
@@ -159,7 +170,7 @@ class Searcher:
         return Encoded(unit(query_vector, self.reranker.encoder.width, "query_vector")[None], Usage())
 
     def _wanted(self, k: int, fetch_k: int | None) -> int:
-        _expect_positive("k", k)
+        expect_positive("k", k)
         expect_count("fetch_k", fetch_k)
         return max(k, fetch_k or self.fetch_k)
 
@@ -188,9 +199,3 @@ class Searcher:
 def _name(candidate: Candidate) -> str:
     """What tells a record from others; not every store has ids."""
     return candidate.text if candidate.id is None else candidate.id
-
-
-def _expect_positive(name: str, value: int | None) -> None:
-    if value is None:
-        raise InputError(f"{name}: expected an integer of at least 1, found None")
-    expect_count(name, value)

@@ -160,7 +160,7 @@ def test_an_unreachable_hub_is_a_typed_error_with_the_next_step(tmp_path: Path, 
     )
     message = run_python(code, HF_HOME=str(tmp_path), **env)
     assert "'Alibaba-NLP/E2Rank-0.6B' at revision main" in message
-    assert "check the name and the network" in message
+    assert "check the name, the network and HF_HUB_OFFLINE" in message
     assert "local folder" in message
     assert "e2rank-integrations[embedded]" in message
 

@@ -10,6 +10,8 @@ from e2rank_integrations.errors import MissingExtraError
 try:
     import langchain_core  # noqa: F401 - to say which extra is missing before anything else fails
 except ModuleNotFoundError as error:
+    if error.name != "langchain_core":
+        raise
     raise MissingExtraError("langchain-core", "langchain") from error
 
 from e2rank_integrations.langchain.embeddings import E2RankEmbeddings

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from langchain_core.embeddings import Embeddings
 
-from e2rank_integrations.components import ModelFields
-from e2rank_integrations.stores import FINGERPRINT_KEY
+from e2rank_integrations.components import EmbeddingFields
 
 
-class E2RankEmbeddings(ModelFields, Embeddings):
+class E2RankEmbeddings(EmbeddingFields, Embeddings):
     """Embeds documents and queries with E2Rank.
 
     Example:
@@ -33,10 +32,6 @@ class E2RankEmbeddings(ModelFields, Embeddings):
     async def aembed_query(self, text: str) -> list[float]:
         """As `embed_query`, without blocking the event loop."""
         return _floats((await self.encoder.aencode_queries([text])).tolist())[0]
-
-    def collection_metadata(self) -> dict[str, str]:
-        """For a new Chroma collection: the fingerprint by which another model's vectors are found out at once."""
-        return {FINGERPRINT_KEY: self.encoder.fingerprint.to_json()}
 
 
 def _floats(rows: object) -> list[list[float]]:

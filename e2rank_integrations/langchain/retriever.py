@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.langchain.embeddings import E2RankEmbeddings
@@ -39,13 +39,13 @@ class E2RankRetriever(BaseRetriever):
     reranker: E2RankReranker = Field(default=None)  # type: ignore[assignment]  # set by the validator
     """Its encoder must be the one that made the index; by default made of the store's own `E2RankEmbeddings`."""
 
-    k: int = Field(default=4, ge=1)
+    k: StrictInt = Field(default=4, ge=1)
     """Documents to return; the reranker's `top_n` is not used."""
 
-    fetch_k: int = Field(default=50, ge=1)
+    fetch_k: StrictInt = Field(default=50, ge=1)
     """Candidates to take from the store, for each search."""
 
-    search_again: bool = False
+    search_again: StrictBool = False
     """Search the store a second time with the vector of the listwise prompt."""
 
     search_kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -59,7 +59,7 @@ class E2RankRetriever(BaseRetriever):
     @model_validator(mode="before")
     @classmethod
     def _reranker_of_store(cls, values: Any) -> Any:  # noqa: ANN401 - whatever pydantic was given
-        if not isinstance(values, dict) or values.get("reranker") is not None:
+        if not isinstance(values, dict) or values.get("reranker") is not None or "vectorstore" not in values:
             return values
         embeddings = getattr(values.get("vectorstore"), "embeddings", None)
         if not isinstance(embeddings, E2RankEmbeddings):

@@ -112,7 +112,10 @@ class DocumentStore:
             return method(*arguments, **options)
         except Exception as error:  # whatever a store of others raises
             kind = type(self._store).__name__
-            raise StoreError(f"{kind}.{method.__name__} failed: {type(error).__name__}: {error}") from error
+            # Not the store's own message, which may repeat a text or an address.
+            raise StoreError(
+                f"{kind}.{method.__name__} failed ({type(error).__name__}); the error that caused this one says why"
+            ) from error
 
     def _candidates(self, documents: Sequence[Document]) -> list[Candidate]:
         vectors = self._vectors([document.id for document in documents if document.id is not None])

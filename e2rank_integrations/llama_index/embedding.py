@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from e2rank_integrations.components import ModelFields
+from e2rank_integrations.components import EmbeddingFields
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.llama_index.cache import EmbeddingCache
-from e2rank_integrations.llama_index.pickling import SafelyPickled
-from e2rank_integrations.stores import FINGERPRINT_KEY
+from e2rank_integrations.llama_index.component import Component
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from e2rank_integrations.values import Matrix
 
 # Without their span, which the overrides below bring themselves.
-_get_query_embedding = BaseEmbedding.get_query_embedding.__wrapped__  # type: ignore[attr-defined]  # decorated
-_aget_query_embedding = BaseEmbedding.aget_query_embedding.__wrapped__  # type: ignore[attr-defined]  # decorated
+_get_query_embedding: Callable[[BaseEmbedding, str], list[float]] = inspect.unwrap(BaseEmbedding.get_query_embedding)
+_aget_query_embedding: Callable[[BaseEmbedding, str], Awaitable[list[float]]] = inspect.unwrap(
+    BaseEmbedding.aget_query_embedding
+)
 
 
-class E2RankEmbedding(SafelyPickled, ModelFields, BaseEmbedding):
+class E2RankEmbedding(Component, EmbeddingFields, BaseEmbedding):
     """Embeds nodes and queries with E2Rank.
 
     `model_name` and `model` are one and the same.
@@ -33,18 +37,13 @@ class E2RankEmbedding(SafelyPickled, ModelFields, BaseEmbedding):
         ```
     """
 
-    device: str = Field(default="auto", exclude=True)
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; left out when serialised, since the same vectors come from any."""
+    settled: ClassVar[frozenset[str]] = Component.settled | {"model_name", "embeddings_cache"}
 
     embed_batch_size: int = Field(default=64, gt=0, le=2048)
     """Texts per call of the engine, which makes batches of similar lengths of them."""
 
     embeddings_cache: Any = Field(default=None, exclude=True)
     """A LlamaIndex key-value store for embeddings. Queries and documents, and models, do not share its entries."""
-
-    model_config = ConfigDict(
-        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -69,19 +68,13 @@ class E2RankEmbedding(SafelyPickled, ModelFields, BaseEmbedding):
         """Its name in serialised form."""
         return "E2RankEmbedding"
 
-    def collection_metadata(self) -> dict[str, str]:
-        """For a new Chroma collection: the fingerprint by which another model's vectors are found out at once."""
-        return {FINGERPRINT_KEY: self.encoder.fingerprint.to_json()}
-
     def get_query_embedding(self, query: str) -> list[float]:
         """Embed a query with its instruction; a unit vector of the model's width."""
-        vector: list[float] = _get_query_embedding(self._for_queries(), query)
-        return vector
+        return _get_query_embedding(self._for_queries(), query)
 
     async def aget_query_embedding(self, query: str) -> list[float]:
         """As `get_query_embedding`, without blocking the event loop."""
-        vector: list[float] = await _aget_query_embedding(self._for_queries(), query)
-        return vector
+        return await _aget_query_embedding(self._for_queries(), query)
 
     def _for_queries(self) -> Self:
         """Itself, with the entries of queries in the cache: LlamaIndex looks both kinds up by their bare text."""

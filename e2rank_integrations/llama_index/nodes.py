@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_index.core.node_parser.text.sentence_window import DEFAULT_OG_TEXT_METADATA_KEY
-from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode, TransformComponent
 
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.stores.base import TEXT_HASH_KEY, is_stale, text_hash
 from e2rank_integrations.values import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -87,6 +87,19 @@ def _was_replaced(candidate: NodeCandidate) -> bool:
     return text in [value for value in node.metadata.values() if isinstance(value, str)]
 
 
+class TextHash(TransformComponent):
+    """`with_text_hash` as a step of an ingestion pipeline; it belongs after the splitter."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Its name in serialised form."""
+        return "TextHash"
+
+    def __call__(self, nodes: Sequence[BaseNode], **_: Any) -> Sequence[BaseNode]:
+        """Copies of nodes that carry the hash of their embedded text."""
+        return with_text_hash(nodes)
+
+
 def with_text_hash(nodes: Iterable[AnyNode]) -> list[AnyNode]:
     """Copies of nodes that carry the hash of their embedded text, by which stale vectors are found later.
 
@@ -104,11 +117,11 @@ def _embedded(node: BaseNode, place: int) -> str:
 def results_of(ranking: Ranking, *, keep_retrieval_score: bool = False) -> list[NodeWithScore]:
     """Copies of the ranked nodes; notes go into the metadata of a copied node, where no model reads them."""
     if ranking.error is not None:
-        return as_given([item_of(item.candidate) for item in ranking], ranking.error)
+        return in_given_order([item_of(item.candidate) for item in ranking], ranking.error)
     return [_scored(item_of(item.candidate), item.score, keep_retrieval_score) for item in ranking]
 
 
-def as_given(items: Iterable[NodeWithScore], error: Exception) -> list[NodeWithScore]:
+def in_given_order(items: Iterable[NodeWithScore], error: Exception) -> list[NodeWithScore]:
     """Copies of nodes whose order and scores are the retriever's, marked with the failure that left them so."""
     return [_copied(item, item.score, {ERROR_KEY: type(error).__name__}) for item in items]
 

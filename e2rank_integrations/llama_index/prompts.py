@@ -47,13 +47,15 @@ def reworded(profile: Profile, prompts: PromptDictType) -> Profile:
         template = replace(template, line=texts[LINE])
     if INSTRUCTION in texts:
         tasks = replace(tasks, listwise=_literal(texts[INSTRUCTION]))
-    own = replace(template, name="own") if {MESSAGE, LINE} & set(texts) else template
+    own = template if template == profile.template else replace(template, name="own")
     return replace(profile, template=own, tasks=tasks)
 
 
 def _text(name: str, prompt: object) -> str:
     if not isinstance(prompt, PromptTemplate):
-        raise ProfileError(f"{name}: expected a PromptTemplate, found {type(prompt).__name__}")
+        raise ProfileError(f"{name}: expected PromptTemplate('…'), found {type(prompt).__name__}")
+    if prompt.kwargs or prompt.template_var_mappings or prompt.function_mappings:
+        raise ProfileError(f"{name}: expected a PromptTemplate of words alone; put the values into them")
     return prompt.template
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts.mixin import PromptMixin
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
-from pydantic import ConfigDict, Field, StrictInt, model_validator
+from pydantic import Field, StrictInt, model_validator
 
 from e2rank_integrations.components import RerankFields, with_model_of
-from e2rank_integrations.errors import InputError
+from e2rank_integrations.errors import InputError, TransientError
+from e2rank_integrations.llama_index.component import Component
 from e2rank_integrations.llama_index.embedding import E2RankEmbedding
 from e2rank_integrations.llama_index.events import dispatcher, reranking
-from e2rank_integrations.llama_index.nodes import as_given, candidate_of, results_of, without_score
-from e2rank_integrations.llama_index.pickling import SafelyPickled
+from e2rank_integrations.llama_index.nodes import candidate_of, in_given_order, results_of, without_score
 from e2rank_integrations.llama_index.prompts import prompts_of, reworded
+from e2rank_integrations.llama_index.stores import lookup_of, reader
 from e2rank_integrations.llama_index.vectors import with_vectors
 from e2rank_integrations.threads import in_thread
 
@@ -33,16 +34,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocessor):
+class E2RankRerank(Component, RerankFields, PromptMixin, BaseNodePostprocessor):
     """Reorders nodes by their cosine to the listwise prompt of the query.
 
     Each returned `NodeWithScore` is new, with the cosine as its score; the nodes given are not written to. Where a
     failure was absorbed (`on_error="keep_order"`), nodes keep their retrieval scores, and `rerank_error` in their
     metadata names the failure. A node without text cannot be read by the model: such nodes come last, in the order
-    given, without a score.
+    given, without a score; with a `score_threshold` they are left out.
 
     Vectors come, in this order, from the node (`node.embedding`), from `vector_store` or `vector_lookup` by id, or
-    are computed. A vector is not used where the node's text is no longer the one that was embedded.
+    are computed. A stored vector is used only for the very text that was stored. A node's own vector says nothing of
+    its text: it is dropped where a text hash (`with_text_hash`) or the metadata show a change, and otherwise a few of
+    the first list are embedded again, once. So one reranker serves one index.
+
+    A pickled copy has no `vector_store`; it computes vectors.
 
     Example:
         ```python
@@ -51,11 +56,10 @@ class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocess
         ```
     """
 
+    settled: ClassVar[frozenset[str]] = Component.settled | {"embed_model"}
+
     embed_model: E2RankEmbedding | None = Field(default=None, repr=False, exclude=True)
     """The embedding whose model to use, instead of naming it again."""
-
-    device: str = Field(default="auto", exclude=True)
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; left out when serialised."""
 
     top_n: StrictInt | None = 5
     """Nodes to return, at least 1; None for all."""
@@ -65,6 +69,9 @@ class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocess
 
     vector_lookup: Callable[[list[str]], Any] | None = Field(default=None, repr=False, exclude=True)
     """For a store that cannot be read otherwise: a callable from node ids to a mapping of id to stored vector."""
+
+    use_node_embedding: bool = True
+    """Whether to use the vectors that nodes carry (`node.embedding`)."""
 
     metadata_mode: MetadataMode = MetadataMode.EMBED
     """Which metadata stand in a node's embedded text. LlamaIndex indexes with `EMBED`; with another mode, stored
@@ -76,15 +83,17 @@ class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocess
     keep_retrieval_score: bool = False
     """Whether to keep the retriever's score under `retrieval_score` in the metadata, out of any model's sight."""
 
-    model_config = ConfigDict(
-        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
-    )
-
     @model_validator(mode="before")
     @classmethod
     def _model_of_embedding(cls, values: Any) -> Any:  # noqa: ANN401 - whatever pydantic was given
         embed_model = values.get("embed_model") if isinstance(values, dict) else None
         return with_model_of(values, embed_model if isinstance(embed_model, E2RankEmbedding) else None, "embed_model")
+
+    @model_validator(mode="after")
+    def _with_known_store(self) -> Self:
+        if self.vector_store is not None and lookup_of(self.vector_store) is None:
+            reader(self.vector_store, self.vector_lookup)
+        return self
 
     @classmethod
     def class_name(cls) -> str:
@@ -106,7 +115,19 @@ class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocess
     def candidates(self, nodes: Sequence[NodeWithScore]) -> list[NodeCandidate]:
         """Nodes as candidates, with the vectors that are to be had."""
         bare = [candidate_of(item, self.metadata_mode, self.prompt_metadata_mode) for item in nodes]
-        return with_vectors(bare, self.encoder, owner=self, store=self.vector_store, lookup=self.vector_lookup)
+        try:
+            return with_vectors(
+                bare,
+                self.encoder,
+                owner=self,
+                store=self.vector_store,
+                lookup=self.vector_lookup,
+                use_node_embedding=self.use_node_embedding,
+            )
+        except TransientError:  # of a spot check; the rerank will meet the same engine, and does as on_error says
+            if self.on_error == "raise":
+                raise
+            return bare
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -132,7 +153,7 @@ class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocess
 
     def _results(self, nodes: Sequence[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
         if ranking.error is not None:
-            return as_given(nodes, ranking.error)[: self.top_n]
+            return in_given_order(nodes, ranking.error)[: self.top_n]
         results = results_of(ranking, keep_retrieval_score=self.keep_retrieval_score)
         if self.score_threshold is None:
             results += [without_score(item) for item in nodes if not self._has_text(item)]
@@ -145,8 +166,12 @@ class E2RankRerank(SafelyPickled, RerankFields, PromptMixin, BaseNodePostprocess
         readable = [item for item in nodes if self._has_text(item)]
         textless = len(nodes) - len(readable)
         if textless:
-            logger.warning("%d of %d nodes have no text; they come last, without a score", textless, len(nodes))
+            fate = "come last" if self.score_threshold is None else "are left out"
+            logger.warning("%d of %d nodes have no text; without a score they %s", textless, len(nodes), fate)
         return readable
+
+    def _to_pickle(self) -> Self:
+        return self.model_copy(update={"vector_store": None})
 
     def _get_prompts(self) -> PromptDictType:
         return prompts_of(self.encoder.profile)
@@ -174,4 +199,7 @@ def _checked(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
 def _expect_query(query_bundle: QueryBundle | None) -> QueryBundle:
     if query_bundle is None:
         raise InputError("query: missing; give query_bundle or query_str, since nodes are reordered for a query")
+    if not isinstance(query_bundle, QueryBundle):
+        kind = type(query_bundle).__name__
+        raise InputError(f"query_bundle: expected a QueryBundle, found {kind}; give a text as query_str=")
     return query_bundle

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.schema import MetadataMode, QueryBundle
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from e2rank_integrations.errors import InputError, ProfileError
@@ -16,7 +16,7 @@ from e2rank_integrations.llama_index.events import dispatcher, reranking
 from e2rank_integrations.llama_index.nodes import NodeCandidate, item_of, results_of
 from e2rank_integrations.llama_index.rerank import E2RankRerank
 from e2rank_integrations.llama_index.stores import reader
-from e2rank_integrations.reranker import expect_count
+from e2rank_integrations.reranker import expect_positive
 from e2rank_integrations.search import Searcher
 
 if TYPE_CHECKING:
@@ -24,20 +24,23 @@ if TYPE_CHECKING:
 
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
-    from llama_index.core.schema import IndexNode, NodeWithScore
+    from llama_index.core.schema import IndexNode
 
     from e2rank_integrations.llama_index.stores import VectorLookup
     from e2rank_integrations.search import Retrieved
-    from e2rank_integrations.values import Ranking
+    from e2rank_integrations.values import Candidate, Ranking
+
+_OWN = {"query", "k", "fetch_k", "query_vector", "filters", "node_ids", "doc_ids"}
 
 
 class E2RankRetriever(BaseRetriever):
     """Retrieves from a vector store and reranks what it finds, embedding no stored node again.
 
     Args:
-        vector_store: A `VectorStoreIndex`, a vector store of LlamaIndex that keeps texts, or a Chroma collection.
+        index: A `VectorStoreIndex`, a vector store of LlamaIndex that keeps texts, or a Chroma collection. It is
+            searched by its sync method, in a thread where the caller is async.
         reranker: Its encoder must be the one that made the index; by default made of the index's own
-            `E2RankEmbedding`. Its `top_n` is not used.
+            `E2RankEmbedding`. Its `top_n` and its store are not used.
         similarity_top_k: Nodes to return, at least 1.
         fetch_k: Candidates to take from the store, for each search.
         search_again: Search the store a second time with the vector of the listwise prompt.
@@ -63,7 +66,7 @@ class E2RankRetriever(BaseRetriever):
 
     def __init__(
         self,
-        vector_store: object,
+        index: object,
         reranker: E2RankRerank | None = None,
         *,
         similarity_top_k: int = 4,
@@ -80,9 +83,11 @@ class E2RankRetriever(BaseRetriever):
         verbose: bool = False,
     ) -> None:
         _expect_arguments(similarity_top_k, filters, vector_lookup, vector_store_kwargs)
-        self.vector_store = vector_store
+        _expect_lists(node_ids=node_ids, doc_ids=doc_ids)
+        self.index = index
         self.vector_lookup = vector_lookup
-        self.reranker = _checked(reranker) or _reranker_of(vector_store)
+        reader(index, vector_lookup)  # before a reranker is looked for in what may be no index at all
+        self.reranker = _checked(reranker) or _reranker_of(index)
         self.similarity_top_k = similarity_top_k
         self.fetch_k = fetch_k
         self.search_again = search_again
@@ -91,14 +96,15 @@ class E2RankRetriever(BaseRetriever):
         self.search_options.update(vector_store_kwargs or {})
         _ = self.searcher  # its options are checked now rather than at the first query
         if object_map is None and objects is None:  # as the index's own retriever
-            object_map = getattr(vector_store, "_object_map", None)
-        callback_manager = callback_manager or getattr(vector_store, "_callback_manager", None)
+            object_map = getattr(index, "_object_map", None)
+        callback_manager = callback_manager or getattr(index, "_callback_manager", None)
         super().__init__(callback_manager, object_map, objects, verbose)
+        self._embed_model = _embed_model_of(index, self.reranker)
 
     @property
     def searcher(self) -> Searcher:
         """The framework-free search that does the work, with the options and the collection as they are now."""
-        store = reader(self.vector_store, self.vector_lookup)
+        store = reader(self.index, self.vector_lookup)
         return Searcher(store, self.reranker.core, fetch_k=self.fetch_k, search_again=self.search_again)
 
     def save_fingerprint(self) -> None:
@@ -129,7 +135,7 @@ class E2RankRetriever(BaseRetriever):
         searcher, k = self.searcher, self.similarity_top_k
         vector = await self._aquery_vector(query_bundle)
         found = await searcher.aretrieve(query_bundle.query_str, k, query_vector=vector, **self.search_options)
-        retrieved = self._prompted(found)
+        retrieved = self._prepared(found)
         if not retrieved.candidates:
             return []
         with reranking(self.callback_manager, query_bundle, _items(retrieved), k, self.reranker.model) as report:
@@ -138,7 +144,7 @@ class E2RankRetriever(BaseRetriever):
 
     def _retrieved(self, searcher: Searcher, query: QueryBundle) -> Retrieved:
         vector, k = self._query_vector(query), self.similarity_top_k
-        return self._prompted(searcher.retrieve(query.query_str, k, query_vector=vector, **self.search_options))
+        return self._prepared(searcher.retrieve(query.query_str, k, query_vector=vector, **self.search_options))
 
     def _query_vector(self, query: QueryBundle) -> list[float] | None:
         """The vector that the caller brings, or that of the strings it would rather have embedded (HyDE)."""
@@ -151,22 +157,22 @@ class E2RankRetriever(BaseRetriever):
             return query.embedding
         return await self._embed_model.aget_agg_embedding_from_queries(query.custom_embedding_strs)
 
-    @property
-    def _embed_model(self) -> E2RankEmbedding:
-        return E2RankEmbedding(encoder=self.reranker.encoder, callback_manager=self.callback_manager)
+    def _prepared(self, retrieved: Retrieved) -> Retrieved:
+        """The candidates with their retrieval scores, and the text that the prompt is to list."""
+        candidates = zip(retrieved.candidates, retrieved.scores, strict=True)
+        return replace(retrieved, candidates=tuple(self._candidate(item, score) for item, score in candidates))
 
-    def _prompted(self, retrieved: Retrieved) -> Retrieved:
-        """The candidates with the text that the prompt lists, where it is another than the embedded one."""
-        mode = self.reranker.prompt_metadata_mode or self.reranker.metadata_mode
-        if mode == MetadataMode.EMBED:
-            return retrieved
-        candidates = tuple(
-            replace(candidate, prompt_text=candidate.node.get_content(metadata_mode=mode))
-            if isinstance(candidate, NodeCandidate)
-            else candidate
-            for candidate in retrieved.candidates
+    def _candidate(self, candidate: Candidate, score: float | None) -> Candidate:
+        item, mode = item_of(candidate), self.reranker.prompt_metadata_mode
+        return NodeCandidate(
+            text=candidate.text,
+            id=candidate.id,
+            prompt_text=candidate.prompt_text if mode is None else item.node.get_content(metadata_mode=mode),
+            vector=candidate.vector,
+            vector_source=candidate.vector_source,
+            metadata=candidate.metadata,
+            item=NodeWithScore(node=item.node, score=score),
         )
-        return replace(retrieved, candidates=candidates)
 
     def _get_prompts(self) -> PromptDictType:
         return {}
@@ -187,32 +193,44 @@ def _items(retrieved: Retrieved) -> list[NodeWithScore]:
 def _expect_arguments(
     similarity_top_k: object, filters: object, vector_lookup: object, vector_store_kwargs: object
 ) -> None:
-    if similarity_top_k is None:
-        raise InputError("similarity_top_k: expected an integer of at least 1, found None")
-    expect_count("similarity_top_k", similarity_top_k)
+    expect_positive("similarity_top_k", similarity_top_k)
     if filters is not None and not isinstance(filters, MetadataFilters):
         raise InputError(f"filters: expected MetadataFilters, found {type(filters).__name__}")
     if vector_lookup is not None and not callable(vector_lookup):
         raise InputError(f"vector_lookup: expected a callable, found {type(vector_lookup).__name__}")
     if vector_store_kwargs is not None and not isinstance(vector_store_kwargs, Mapping):
         raise InputError(f"vector_store_kwargs: expected a mapping, found {type(vector_store_kwargs).__name__}")
-    for name in _OWN & set(vector_store_kwargs or ()):
+    for name in sorted(_OWN & set(vector_store_kwargs or ())):
         raise InputError(f"vector_store_kwargs: {name} is the retriever's own argument, not the store's")
 
 
-_OWN = {"query", "k", "fetch_k", "query_vector", "filters", "node_ids", "doc_ids"}
+def _expect_lists(**arguments: object) -> None:
+    for name, value in arguments.items():
+        if isinstance(value, str):
+            raise InputError(f"{name}: expected a list of ids, found one string; put it into a list")
 
 
 def _checked(reranker: E2RankRerank | None) -> E2RankRerank | None:
     if reranker is not None and not isinstance(reranker, E2RankRerank):
         raise InputError(f"reranker: expected an E2RankRerank, found {type(reranker).__name__}")
+    if reranker is not None and reranker.metadata_mode != MetadataMode.EMBED:
+        raise InputError("reranker: its metadata_mode is not that of the index; set prompt_metadata_mode instead")
     if reranker is not None and reranker.keep_retrieval_score:
         raise InputError("reranker: keep_retrieval_score has nothing to keep here; this retriever has but one score")
     return reranker
 
 
-def _reranker_of(vector_store: object) -> E2RankRerank:
-    embed_model = getattr(vector_store, "_embed_model", None)
+def _embed_model_of(index: object, reranker: E2RankRerank) -> E2RankEmbedding:
+    """The index's own, with its cache and its callbacks, if it is the reranker's model."""
+    own = getattr(index, "_embed_model", None)
+    if isinstance(own, E2RankEmbedding) and own.encoder == reranker.encoder:
+        return own
+    return E2RankEmbedding(encoder=reranker.encoder)
+
+
+def _reranker_of(index: object) -> E2RankRerank:
+    embed_model = getattr(index, "_embed_model", None)
     if not isinstance(embed_model, E2RankEmbedding):
-        raise InputError("reranker: give one, since the index has no E2RankEmbedding to take it from")
+        kind = type(index).__name__
+        raise InputError(f"reranker: give one, E2RankRerank(…), since {kind} has no E2RankEmbedding to take it from")
     return E2RankRerank(embed_model=embed_model)

@@ -43,7 +43,7 @@ def reader(store: object, vector_lookup: VectorLookup | None = None) -> VectorSt
     """
     index = store if isinstance(store, VectorStoreIndex) else None
     store = store if index is None else index.vector_store
-    collection = store if is_chroma_collection(store) else getattr(store, "client", None)
+    collection = store if is_chroma_collection(store) else getattr(store, "_collection", None)
     if vector_lookup is None and is_chroma_collection(collection):
         from e2rank_integrations.llama_index.chroma import LlamaIndexChroma
 
@@ -66,8 +66,18 @@ def lookup_of(store: object) -> VectorLookup | None:
 
 
 def looked_up(lookup: VectorLookup, ids: list[str]) -> Mapping[str, npt.ArrayLike]:
-    """Ask a lookup, and check that it answers with a mapping."""
-    vectors = lookup(ids) if ids else {}
+    """Ask a lookup, and check that it answers with a mapping.
+
+    Raises:
+        StoreError: it fails.
+        InputError: it answers with something else.
+    """
+    try:
+        vectors = lookup(ids) if ids else {}
+    except Exception as error:  # whatever a callable of others raises
+        raise StoreError(
+            f"vector_lookup failed ({type(error).__name__}); the error that caused this one says why"
+        ) from error
     if not isinstance(vectors, Mapping):
         raise InputError(f"vector_lookup: expected a mapping from id to vector, found {type(vectors).__name__}")
     return vectors
@@ -171,13 +181,14 @@ class NodeStore:
     def _vectors(self, ids: list[str]) -> Mapping[str, npt.ArrayLike]:
         if self._lookup is not None:
             return looked_up(self._lookup, ids)
-        found = self._of_store(ids) if ids else []
-        return {node.node_id: node.embedding for node in found if node.embedding is not None}
+        return {node.node_id: node.embedding for node in self._of_store(ids) if node.embedding is not None}
 
     def _nodes(self, ids: list[str]) -> Sequence[BaseNode]:
         return self._of_store(ids) if self._store.stores_text else self._of_docstore(ids, strict=False)
 
     def _of_store(self, ids: list[str]) -> Sequence[BaseNode]:
+        if not ids:  # which some stores take for all
+            return []
         try:
             return self._asked(self._store.get_nodes, node_ids=ids)  # type: ignore[no-any-return]  # as LlamaIndex types it
         except NotImplementedError:
@@ -201,7 +212,10 @@ class NodeStore:
             raise
         except Exception as error:  # whatever a store of others raises
             kind = type(self._store).__name__
-            raise StoreError(f"{kind}.{method.__name__} failed: {type(error).__name__}: {error}") from error
+            # Not the store's own message, which may repeat a text or an address.
+            raise StoreError(
+                f"{kind}.{method.__name__} failed ({type(error).__name__}); the error that caused this one says why"
+            ) from error
 
 
 def _among(
@@ -212,5 +226,6 @@ def _among(
         raise StoreError(f"SimpleVectorStore's search takes filters, node_ids and doc_ids, and not {min(options)!r}")
     if doc_ids is None:
         return None if node_ids is None else list(node_ids)
-    own = [id_ for id_, source in store.data.text_id_to_ref_doc_id.items() if source in set(doc_ids)]
-    return own if node_ids is None else [id_ for id_ in node_ids if id_ in set(own)]
+    sources, wanted = store.data.text_id_to_ref_doc_id, set(doc_ids)
+    own = {id_: None for id_, source in sources.items() if source in wanted}
+    return list(own) if node_ids is None else [id_ for id_ in node_ids if id_ in own]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from e2rank_integrations.llama_index.nodes import with_believed_vector
+from llama_index.core.schema import MetadataMode
+
+from e2rank_integrations.llama_index.nodes import NodeCandidate, with_believed_vector
 from e2rank_integrations.llama_index.stores import looked_up, lookup_of, reader
 from e2rank_integrations.stores import expect_same_embedding
 from e2rank_integrations.stores.base import report_stale_vectors, with_stored_vector
@@ -15,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from e2rank_integrations.encoder import E2RankEncoder
-    from e2rank_integrations.llama_index.nodes import NodeCandidate
     from e2rank_integrations.llama_index.stores import VectorLookup
-    from e2rank_integrations.values import VectorSource
+    from e2rank_integrations.values import Candidate, VectorSource
 
 
 def with_vectors(
@@ -27,30 +29,41 @@ def with_vectors(
     owner: object,
     store: object = None,
     lookup: VectorLookup | None = None,
+    use_node_embedding: bool = True,
 ) -> list[NodeCandidate]:
     """The candidates, each with its vector if one is to be had.
 
     Args:
         candidates: Without vectors.
         encoder: The model that must have made the vectors.
-        owner: Who asks; vectors that come without a store are spot-checked once for each owner.
+        owner: Who asks; vectors that nodes carry are spot-checked once for each owner.
         store: See `reader`.
-        lookup: Stored vectors by id.
+        lookup: Stored vectors by id, asked before the store.
+        use_node_embedding: Whether to use vectors that nodes carry.
 
     Raises:
         StoreMismatchError: another model made the vectors.
-        StoreError: the store fails.
+        StoreError: the store or the lookup fails.
     """
+    found = list(candidates)
+    if use_node_embedding:
+        found = _of_nodes(found, encoder, owner)
+    bare = lookup_of(store)
+    for given, by in ((lookup, lookup), (store, bare)):
+        if by is not None:
+            found = _of_lookup(found, encoder, given, by)
+    return found if store is None or bare is not None else _of_store(found, encoder, store)
+
+
+def _of_nodes(candidates: list[NodeCandidate], encoder: E2RankEncoder, owner: object) -> list[NodeCandidate]:
+    report_stale_vectors([candidate for candidate in candidates if candidate.node.embedding is not None])
     found = [with_believed_vector(candidate, candidate.node.embedding, "document") for candidate in candidates]
     _expect_same(found, encoder, owner, "document")
-    lookup = lookup or lookup_of(store)
-    if lookup is not None:
-        return _of_lookup(found, encoder, owner, lookup)
-    return found if store is None else _of_store(found, encoder, store)
+    return found
 
 
 def _of_lookup(
-    candidates: list[NodeCandidate], encoder: E2RankEncoder, owner: object, lookup: VectorLookup
+    candidates: list[NodeCandidate], encoder: E2RankEncoder, given: object, lookup: VectorLookup
 ) -> list[NodeCandidate]:
     unclear = _of_several_texts(candidates)
     vectors = looked_up(lookup, [id_ for id_ in _lacking(candidates) if id_ not in unclear])
@@ -60,7 +73,7 @@ def _of_lookup(
         else candidate
         for candidate in candidates
     ]
-    _expect_same(found, encoder, owner, "store")
+    _expect_same(found, encoder, given, "store")
     return found
 
 
@@ -74,9 +87,17 @@ def _of_store(candidates: list[NodeCandidate], encoder: E2RankEncoder, store: ob
     expect_same_embedding(kept, encoder, found)
     report_stale_vectors(found)
     return [
-        with_stored_vector(candidate, records.get(candidate.id or "")) if candidate.vector is None else candidate
+        _of_record(candidate, records.get(candidate.id or "")) if candidate.vector is None else candidate
         for candidate in candidates
     ]
+
+
+def _of_record(candidate: NodeCandidate, record: Candidate | None) -> NodeCandidate:
+    """The candidate with its record's vector; a row that LlamaIndex did not write embeds its text without metadata."""
+    bare = candidate.node.get_content(metadata_mode=MetadataMode.NONE)
+    if record is not None and not isinstance(record, NodeCandidate) and record.text == bare:
+        candidate = replace(candidate, text=bare)
+    return with_stored_vector(candidate, record)
 
 
 def _of_several_texts(candidates: Sequence[NodeCandidate]) -> set[str]:
@@ -92,8 +113,8 @@ def _lacking(candidates: Sequence[NodeCandidate]) -> list[str]:
 
 
 def _expect_same(
-    candidates: Sequence[NodeCandidate], encoder: E2RankEncoder, owner: object, source: VectorSource
+    candidates: Sequence[NodeCandidate], encoder: E2RankEncoder, origin: object, source: VectorSource
 ) -> None:
     records = [c for c in candidates if c.vector is not None and c.vector_source == source]
     if records:
-        spot_check((identity_of(owner), source), encoder, lambda: records)
+        spot_check((identity_of(origin), source), encoder, lambda: records)

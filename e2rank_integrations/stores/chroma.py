@@ -89,10 +89,16 @@ class ChromaStore:
         Raises:
             StoreError: Chroma refuses.
         """
-        wanted = list(dict.fromkeys(ids))
-        parts = [wanted[start : start + _IDS_AT_ONCE] for start in range(0, len(wanted), _IDS_AT_ONCE)]
-        found = [_asked(self._collection.get, ids=part, include=_INCLUDE) for part in parts]
+        found = [_asked(self._collection.get, ids=part, include=_INCLUDE) for part in _parts(ids)]
         return {str(record.id): record for rows in found for record in self._candidates(rows)}
+
+    def existing(self, ids: Sequence[str]) -> list[str]:
+        """Those ids that are stored, each once.
+
+        Raises:
+            StoreError: Chroma refuses.
+        """
+        return [id_ for part in _parts(ids) for id_ in _asked(self._collection.get, ids=part, include=[])["ids"]]
 
     def sample(self) -> list[Candidate]:
         """The first records.
@@ -111,8 +117,17 @@ class ChromaStore:
         return without_stale_vectors([self.record(*row) for row in rows])
 
 
+def _parts(ids: Sequence[str]) -> list[list[str]]:
+    wanted = list(dict.fromkeys(ids))
+    return [wanted[start : start + _IDS_AT_ONCE] for start in range(0, len(wanted), _IDS_AT_ONCE)]
+
+
 def _asked(method: Callable[..., Any], **arguments: Any) -> Any:  # noqa: ANN401 - Chroma's own results
     try:
         return method(**arguments)
-    except (ChromaError, HTTPError, OSError, TypeError, ValueError) as error:
-        raise StoreError(f"Chroma failed to {method.__name__}: {type(error).__name__}: {error}") from error
+    except (ChromaError, HTTPError, AttributeError, OSError, TypeError, ValueError) as error:
+        # Not Chroma's own message, which may repeat a filter or an address.
+        raise StoreError(
+            f"Chroma failed to {method.__name__} ({type(error).__name__}); the error that caused this one says why; "
+            f"if the collection was deleted or its client closed, make this component again"
+        ) from error

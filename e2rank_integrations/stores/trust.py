@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from e2rank_integrations.encoder import Fingerprint
 from e2rank_integrations.errors import StoreError, StoreMismatchError
 from e2rank_integrations.slate import unit
+
+_Key: TypeAlias = "tuple[Hashable, Fingerprint]"
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -28,17 +30,14 @@ LEAST_COSINE = 0.999
 SPOT_CHECKED = 3
 """Records that are embedded again, the longest ones: a long text shows another cap, too."""
 
-_lock = threading.Lock()
-_checked: set[tuple[Hashable, Fingerprint]] = set()
+_REMEMBERED = 4096  # checks, before all are forgotten and made again: stores come and go in a long process
 
-
-def _after_fork() -> None:
-    global _lock  # noqa: PLW0603 - another thread of the parent may have held it
-    _lock = threading.Lock()
+_locks: dict[_Key, threading.Lock] = {}
+_checked: set[_Key] = set()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_locks.clear)  # another thread of the parent may have held one
 
 
 def expect_same_embedding(store: VectorStore, encoder: E2RankEncoder, found: Sequence[Candidate] = ()) -> None:
@@ -76,9 +75,16 @@ def spot_check(identity: Hashable, encoder: E2RankEncoder, records: Callable[[],
     key = (identity, encoder.fingerprint)
     if key in _checked:
         return
-    with _lock:  # threads that come at once wait for one check
+    with _locks.setdefault(key, threading.Lock()):  # threads that come at once wait for one check
         if key not in _checked and _agree(records(), encoder):
-            _checked.add(key)
+            _remember(key)
+
+
+def _remember(key: _Key) -> None:
+    if len(_checked) >= _REMEMBERED:
+        _checked.clear()
+        _locks.clear()
+    _checked.add(key)
 
 
 def _parsed(saved: str) -> Fingerprint:
@@ -130,6 +136,6 @@ def _expect_close(record: Candidate, vector: Vector) -> None:
     if cosine < LEAST_COSINE:
         raise StoreMismatchError(
             f"record {record.id!r}: its stored vector has cosine {cosine:.3f} to this model's embedding of its text, "
-            f"expected at least {LEAST_COSINE}; the index was made by another model or with other settings: use "
-            f"the encoder that made it, or index again"
+            f"expected at least {LEAST_COSINE}; it was made by another model or with other settings, or of another "
+            f"text (changed since, or, as LlamaIndex does, with metadata): use what made the index, or index again"
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from llama_index.core.storage.kvstore import SimpleKVStore
 
+from e2rank_integrations import checkpoint
+from e2rank_integrations.errors import InputError
 from e2rank_integrations.llama_index import E2RankEmbedding
 from e2rank_integrations.llama_index.cache import EmbeddingCache
 from e2rank_integrations.profiles import E2RANK
@@ -215,3 +218,28 @@ async def test_a_key_value_store_of_its_own(encoder: E2RankEncoder, kept: Simple
 
 def _other(role: str) -> Any:
     return "document" if role == "query" else "query"
+
+
+async def test_the_files_are_not_read_in_the_event_loop(
+    encoder: E2RankEncoder, kept: SimpleKVStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What tells entries apart comes from the model's files, which may even have to be fetched."""
+    threads: list[threading.Thread] = []
+    resolve = checkpoint.resolve
+
+    def watched_resolve(*given: Any) -> checkpoint.Checkpoint:
+        threads.append(threading.current_thread())
+        return resolve(*given)
+
+    monkeypatch.setattr(checkpoint, "resolve", watched_resolve)
+    embed_model = E2RankEmbedding(encoder=replace(encoder), embeddings_cache=kept)
+    await embed_model.aget_query_embedding("bread")
+    await embed_model.aget_text_embedding("bread")
+    assert threads
+    assert threading.current_thread() not in threads
+
+
+def test_a_cache_is_settled(encoder: E2RankEncoder, kept: SimpleKVStore) -> None:
+    """One that was assigned later would be asked by bare texts."""
+    with pytest.raises(InputError, match="embeddings_cache"):
+        E2RankEmbedding(encoder=encoder).embeddings_cache = kept

@@ -101,5 +101,5 @@ def test_public_names() -> None:
     """What users import, and no more."""
     import e2rank_integrations.llama_index as adapter
 
-    assert adapter.__all__ == ["E2RankEmbedding", "E2RankRerank", "E2RankRetriever", "with_text_hash"]
+    assert adapter.__all__ == ["E2RankEmbedding", "E2RankRerank", "E2RankRetriever", "TextHash", "with_text_hash"]
     assert all(hasattr(adapter, name) for name in adapter.__all__)

@@ -9,11 +9,13 @@ import pytest
 from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.schema import MetadataMode, NodeWithScore
 from llama_index.core.vector_stores.simple import SimpleVectorStore
 
 from e2rank_integrations import checkpoint
-from e2rank_integrations.llama_index import E2RankEmbedding, E2RankRerank
+from e2rank_integrations.llama_index import E2RankEmbedding, E2RankRerank, TextHash
 from e2rank_integrations.profiles import TEMPLATES
+from e2rank_integrations.stores import TEXT_HASH_KEY, text_hash
 from tests.llama_index.helpers import text_nodes
 from tests.llama_index.test_embedding import expect_close
 from tests.support.passages import IDS, QUERIES, TEXTS
@@ -182,3 +184,13 @@ def test_spawned_workers(loads: list[EngineKey], passage_vectors: Matrix) -> Non
     again = pipeline.run(nodes=text_nodes(["law"])[: len(nodes) // 2])
     assert [node.embedding for node in again] == [node.embedding for node in done[: len(again)]]
     assert loads == []
+
+
+def test_the_texts_hash_is_a_step_of_a_pipeline(embed_model: E2RankEmbedding) -> None:
+    """After the splitter each part carries the hash of its own text, and none is stale."""
+    steps = [SentenceSplitter(chunk_size=64, chunk_overlap=0), TextHash(), embed_model]
+    nodes = IngestionPipeline(transformations=steps).run(documents=[Document(text=" ".join(TEXTS))])
+    assert len(nodes) > 2
+    assert all(node.metadata[TEXT_HASH_KEY] == text_hash(node.get_content(MetadataMode.EMBED)) for node in nodes)
+    ranking = E2RankRerank(embed_model=embed_model, top_n=None).rank([NodeWithScore(node=n) for n in nodes], QUERIES[0])
+    assert {item.vector_source for item in ranking} == {"document"}

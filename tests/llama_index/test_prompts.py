@@ -333,3 +333,17 @@ def test_the_default_words_are_the_profiles() -> None:
     paper = TEMPLATES["paper"]
     assert shown[LINE] == paper.line
     assert shown[MESSAGE] == f"{paper.head}{{documents}}{paper.tail}"
+
+
+def test_an_update_with_the_same_words_changes_nothing(rerank: E2RankRerank) -> None:
+    """Not even the dump."""
+    before = rerank.to_dict()
+    rerank.update_prompts(rerank.get_prompts())
+    assert rerank.to_dict() == before
+
+
+def test_values_filled_beforehand_are_refused(rerank: E2RankRerank) -> None:
+    """A partial template would lose its values."""
+    partial = PromptTemplate("Rerank for {domain}").partial_format(domain="law")
+    with pytest.raises(ProfileError, match="words alone"):
+        rerank.update_prompts({"rerank_instruction": partial})

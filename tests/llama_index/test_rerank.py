@@ -501,3 +501,9 @@ async def test_keep_order_keeps_textless_nodes_where_they_are(
             expected = mixed[: options.get("top_n")]
             assert [(item.node_id, item.score) for item in kept] == [(item.node_id, item.score) for item in expected]
             assert {item.metadata["rerank_error"] for item in kept} == {"EngineMemoryError"}
+
+
+def test_a_text_given_as_a_bundle(rerank: E2RankRerank, found: list[NodeWithScore]) -> None:
+    """The second place is the bundle's: the error says where a text goes."""
+    with pytest.raises(InputError, match="give a text as query_str="):
+        rerank.postprocess_nodes(found, "bread")  # type: ignore[arg-type]

@@ -328,13 +328,17 @@ def failing(encoder: E2RankEncoder, recording: Recording) -> E2RankEncoder:
 
 @pytest.mark.parametrize("again", [False, True], ids=["one search", "two searches"])
 async def test_the_order_is_kept_where_asked(index: VectorStoreIndex, failing: E2RankEncoder, again: bool) -> None:
-    """`on_error="keep_order"`: the first search's order, cut to k, no false score, and a note that no model reads."""
+    """`on_error="keep_order"`: the first search's order and cosines, cut to k, and a note that no model reads."""
+    texts = [
+        item.node.get_content(MetadataMode.EMBED) for item in index.as_retriever(similarity_top_k=3).retrieve(QUERY)
+    ]
+    cosines = failing.encode_documents(texts) @ failing.encode_queries([QUERY])[0]
     plain = index.as_retriever(similarity_top_k=3).retrieve(QUERY)
     rerank = E2RankRerank(encoder=failing, on_error="keep_order")
     retriever = E2RankRetriever(index, rerank, similarity_top_k=3, search_again=again)
     for found in (retriever.retrieve(QUERY), await retriever.aretrieve(QUERY)):
         assert ids(found) == ids(plain)
-        assert [item.score for item in found] == [None] * 3
+        assert scores(found) == pytest.approx(cosines.tolist(), abs=1e-5)
         for item in found:
             assert item.node.metadata["rerank_error"] == "EngineMemoryError"
             for mode in (MetadataMode.EMBED, MetadataMode.LLM):
@@ -396,28 +400,27 @@ def test_options_of_the_reranker(index: VectorStoreIndex, embed_model: E2RankEmb
     assert len(E2RankRetriever(index, narrow, similarity_top_k=5).retrieve(QUERY)) == 5
     strict = E2RankRerank(embed_model=embed_model, score_threshold=everything[2])
     assert scores(E2RankRetriever(index, strict, similarity_top_k=ALL).retrieve(QUERY)) == everything[:3]
-    with pytest.raises(InputError, match="keep_retrieval_score"):
-        E2RankRetriever(index, E2RankRerank(embed_model=embed_model, keep_retrieval_score=True))
+    for option in ({"keep_retrieval_score": True}, {"metadata_mode": MetadataMode.NONE}):
+        with pytest.raises(InputError, match=next(iter(option))):
+            E2RankRetriever(index, E2RankRerank(embed_model=embed_model, **option))
 
 
 @pytest.mark.parametrize("mode", [MetadataMode.LLM, MetadataMode.NONE, MetadataMode.ALL])
-@pytest.mark.parametrize("field", ["prompt_metadata_mode", "metadata_mode"])
 async def test_what_the_prompt_shows(
     make_index: Callable[..., VectorStoreIndex],
     embed_model: E2RankEmbedding,
     recording: Recording,
     *,
     mode: MetadataMode,
-    field: str,
 ) -> None:
-    """The reranker's mode decides what the prompt lists; the stored vectors stay those of the embedded text."""
+    """The prompt's mode decides what the prompt lists; the stored vectors stay those of the embedded text."""
     nodes = [
         TextNode(text=text, id_=id_, metadata={"a": "alpha", "b": "beta"}, excluded_embed_metadata_keys=["a"],
                  excluded_llm_metadata_keys=["b"])
         for id_, text in list(PASSAGES.items())[:4]
     ]  # fmt: skip
     index = make_index("chroma", nodes)
-    rerank = E2RankRerank(embed_model=embed_model, num_input_docs=3, **{field: mode})
+    rerank = E2RankRerank(embed_model=embed_model, num_input_docs=3, prompt_metadata_mode=mode)
     retriever = E2RankRetriever(index, rerank)
     E2RankRetriever(index).retrieve(QUERY)
     given = index.as_retriever(similarity_top_k=4).retrieve(QUERY)
@@ -467,3 +470,31 @@ def test_it_is_a_retriever_for_an_index_made_later(
     assert "bread-1" not in ids(found)
     ranked = E2RankRerank(embed_model=embed_model, vector_store=index, top_n=None).rank(found_nodes(["bread"]), QUERY)
     assert {item.candidate.id: item.vector_source for item in ranked}["bread-1"] == "computed"
+
+
+def test_restrictions_that_are_no_lists(index: VectorStoreIndex) -> None:
+    """A lone string would be read letter by letter, and find nothing."""
+    for name in ("node_ids", "doc_ids"):
+        with pytest.raises(InputError, match=f"{name}: expected a list of ids"):
+            E2RankRetriever(index, **{name: "law-1"})
+
+
+def test_no_source_documents_give_no_nodes(index: VectorStoreIndex) -> None:
+    """An empty restriction is one: nothing may be found."""
+    assert E2RankRetriever(index, doc_ids=[]).retrieve(QUERY) == []
+    assert E2RankRetriever(index, node_ids=[]).retrieve(QUERY) == []
+
+
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_search_again_is_yes_or_no(index: VectorStoreIndex, value: Any) -> None:
+    """A word is not taken for its truth."""
+    with pytest.raises(InputError, match="search_again"):
+        E2RankRetriever(index, search_again=value)
+
+
+def test_what_is_no_index_is_said_first(embed_model: E2RankEmbedding) -> None:
+    """Rather than that it has no model."""
+    with pytest.raises(InputError, match=r"expected a VectorStoreIndex.*found str"):
+        E2RankRetriever("bikes")
+    with pytest.raises(ValueError, match=r"expected a VectorStoreIndex.*found str"):
+        E2RankRerank(embed_model=embed_model, vector_store="bikes")

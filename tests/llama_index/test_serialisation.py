@@ -14,6 +14,7 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.schema import MetadataMode
 from llama_index.core.storage.kvstore import SimpleKVStore
+from llama_index.core.vector_stores import SimpleVectorStore
 
 from e2rank_integrations import E2RankEncoder
 from e2rank_integrations.llama_index import E2RankEmbedding, E2RankRerank
@@ -188,6 +189,8 @@ def test_nothing_secret_is_dumped_or_shown(encoder: E2RankEncoder) -> None:
         def __repr__(self) -> str:
             return SECRET
 
+        search = get = sample = None
+
     rerank = E2RankRerank(embed_model=embed_model, vector_store=Store())
     for made in (embed_model, rerank):
         for shown in (repr(made), str(made), made.to_json(), str(made.to_dict()), str(made.model_dump(mode="json"))):
@@ -221,11 +224,9 @@ class Open(BaseCallbackHandler):
 @pytest.mark.parametrize("way", ["pickle", "copy", "model_copy"])
 @pytest.mark.parametrize("template", [None, "readme"])
 def test_what_cannot_travel_stays_where_it_is(qwen_encoder: E2RankEncoder, way: str, template: str | None) -> None:
-    """Pickling leaves out a lookup, a handler or an engine that cannot be pickled: from the copy, not the original."""
-    engine = Gated(qwen_encoder.engine)
-    engine.gate.set()
+    """Pickling leaves out a lookup or a handler that cannot be pickled: from the copy, not the original."""
     manager = CallbackManager([Open()])
-    embed_model = E2RankEmbedding(encoder=replace(qwen_encoder, custom_engine=engine), callback_manager=manager)
+    embed_model = E2RankEmbedding(encoder=qwen_encoder, callback_manager=manager)
     rerank = E2RankRerank(embed_model=embed_model, template=template, vector_lookup=lambda ids: {},
                           callback_manager=manager, top_n=None)  # fmt: skip
     for made in (embed_model, rerank):
@@ -234,9 +235,26 @@ def test_what_cannot_travel_stays_where_it_is(qwen_encoder: E2RankEncoder, way: 
         assert made.__dict__ == before
         assert copied.to_dict() == made.to_dict()
         assert set(copied.__dict__) == set(made.__dict__)
-        assert made.encoder.engine is engine
         if not isinstance(made, E2RankEmbedding):
             expect_alike(worked(copied), worked(made))
+
+
+def test_an_engine_that_cannot_travel_is_an_error(qwen_encoder: E2RankEncoder) -> None:
+    """A copy without it would load the weights in its place; the original keeps it."""
+    engine = Gated(qwen_encoder.engine)
+    embed_model = E2RankEmbedding(encoder=replace(qwen_encoder, custom_engine=engine))
+    for made in (embed_model, E2RankRerank(embed_model=embed_model)):
+        with pytest.raises(TypeError, match="pickle"):
+            pickle.dumps(made)
+        assert made.encoder.engine is engine
+
+
+def test_a_store_does_not_travel(qwen_folder: Path) -> None:
+    """A pickled copy computes vectors; half a store would fail at its first use."""
+    made = reranker(qwen_folder)
+    made.vector_store = SimpleVectorStore()
+    assert pickle.loads(pickle.dumps(made)).vector_store is None
+    assert made.vector_store is not None
 
 
 def test_a_reranker_of_own_words_comes_back_made_anew(qwen_folder: Path) -> None:

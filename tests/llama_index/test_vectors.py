@@ -13,9 +13,10 @@ from llama_index.core.node_parser import SentenceWindowNodeParser
 from llama_index.core.postprocessor import MetadataReplacementPostProcessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
 
-from e2rank_integrations.errors import InputError, StoreMismatchError, VectorError
+from e2rank_integrations.errors import EngineMemoryError, InputError, StoreError, StoreMismatchError, VectorError
 from e2rank_integrations.llama_index import E2RankEmbedding, E2RankRerank, with_text_hash
 from tests.llama_index.helpers import expect_alike, found_nodes, ids, scores, text_nodes
+from tests.support.engines import Failing
 from tests.support.passages import PASSAGES, QUERIES
 
 if TYPE_CHECKING:
@@ -498,3 +499,74 @@ def test_a_node_that_differs_from_what_is_stored(
     (item,) = (item for item in ranking if item.candidate.id == "law-3")
     vector = embed_model.encoder.encode_documents([item.candidate.text])[0]
     assert item.score == pytest.approx(float(np.asarray(ranking.query_vector) @ vector), abs=1e-5)
+
+
+@pytest.mark.usefixtures("unchecked")
+async def test_a_spot_check_that_fails_is_a_failure_of_the_call(
+    embed_model: E2RankEmbedding, encoder: E2RankEncoder
+) -> None:
+    """The engine is down at the first request: `on_error` decides, also where the check of vectors meets it first."""
+    found = carrying(["law"], embed_model)
+    down = replace(encoder, custom_engine=Failing(encoder.engine, EngineMemoryError("out of memory")))
+    kept = E2RankRerank(encoder=down, on_error="keep_order", top_n=None)
+    for result in (
+        kept.postprocess_nodes(found, query_str=QUERY),
+        await kept.apostprocess_nodes(found, query_str=QUERY),
+    ):
+        assert ids(result) == ids(found)
+    with pytest.raises(EngineMemoryError):
+        E2RankRerank(encoder=down).postprocess_nodes(found, query_str=QUERY)
+
+
+def test_a_good_store_vouches_for_no_other(
+    make_index: Callable[..., VectorStoreIndex], embed_model: E2RankEmbedding, other: E2RankEmbedding
+) -> None:
+    """A reranker that is given another store has it checked anew."""
+    rerank = E2RankRerank(embed_model=embed_model, vector_store=make_index("simple").vector_store)
+    rerank.rank(found_nodes(["law"]), QUERY)
+    rerank.vector_store = VectorStoreIndex(text_nodes(), embed_model=other).vector_store
+    with pytest.raises(StoreMismatchError):
+        rerank.rank(found_nodes(["law"]), QUERY)
+
+
+def test_a_store_has_what_the_lookup_lacks(
+    make_index: Callable[..., VectorStoreIndex], embed_model: E2RankEmbedding, recording: Recording
+) -> None:
+    """The callable is asked first, the store for the rest, and nothing is computed."""
+    index = make_index("chroma")
+    kept = make_index("simple").vector_store.data.embedding_dict
+    rerank = E2RankRerank(
+        embed_model=embed_model, vector_store=index, vector_lookup=lambda asked: {i: kept[i] for i in asked[:2]}
+    )
+    rerank.rank(found_nodes(["law"]), QUERY)
+    recording.calls.clear()
+    assert {item.vector_source for item in rerank.rank(found_nodes(["law"]), QUERY)} == {"store"}
+    assert recording.usage.documents == 0
+
+
+def test_vectors_of_nodes_may_be_left_aside(embed_model: E2RankEmbedding, recording: Recording) -> None:
+    """Where a postprocessor rewrites texts, their vectors are computed."""
+    found = carrying(["law"], embed_model)
+    rerank = E2RankRerank(embed_model=embed_model, use_node_embedding=False)
+    recording.calls.clear()
+    assert {item.vector_source for item in rerank.rank(found, QUERY)} == {"computed"}
+    assert recording.usage.documents == len(found)
+
+
+def test_stale_vectors_of_nodes_are_reported(embed_model: E2RankEmbedding, caplog: pytest.LogCaptureFixture) -> None:
+    """One log record counts them, as it does for those of a store."""
+    found = retrieved(embedded(with_text_hash(text_nodes(["law"])), embed_model))
+    found[0].node.set_content("Yeast makes bread rise.")
+    E2RankRerank(embed_model=embed_model).rank(found, QUERY)
+    assert "1 of 4 stored vectors are older than their texts" in caplog.text
+
+
+def test_a_lookup_that_fails_is_a_store_error(embed_model: E2RankEmbedding) -> None:
+    """With the kind of the failure, and without its message, which may hold an address or a key."""
+
+    def lookup(_: list[str]) -> dict[str, list[float]]:
+        raise ConnectionError("https://user:key@host")
+
+    with pytest.raises(StoreError, match=r"vector_lookup failed \(ConnectionError\)") as caught:
+        E2RankRerank(embed_model=embed_model, vector_lookup=lookup).rank(found_nodes(["law"]), QUERY)
+    assert "key" not in str(caught.value)
