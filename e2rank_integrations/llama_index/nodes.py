@@ -116,8 +116,6 @@ def _embedded(node: BaseNode, place: int) -> str:
 
 def results_of(ranking: Ranking, *, keep_retrieval_score: bool = False) -> list[NodeWithScore]:
     """Copies of the ranked nodes; notes go into the metadata of a copied node, where no model reads them."""
-    if ranking.error is not None:
-        return in_given_order([item_of(item.candidate) for item in ranking], ranking.error)
     return [_scored(item_of(item.candidate), item.score, keep_retrieval_score) for item in ranking]
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.schema import MetadataMode, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from e2rank_integrations.errors import InputError, ProfileError
 from e2rank_integrations.llama_index.embedding import E2RankEmbedding
 from e2rank_integrations.llama_index.events import dispatcher, reranking
-from e2rank_integrations.llama_index.nodes import NodeCandidate, item_of, results_of
+from e2rank_integrations.llama_index.nodes import in_given_order, item_of, results_of
 from e2rank_integrations.llama_index.rerank import E2RankRerank
 from e2rank_integrations.llama_index.stores import reader
 from e2rank_integrations.reranker import expect_positive
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
-    from llama_index.core.schema import IndexNode
+    from llama_index.core.schema import IndexNode, NodeWithScore
 
     from e2rank_integrations.llama_index.stores import VectorLookup
     from e2rank_integrations.search import Retrieved
-    from e2rank_integrations.values import Candidate, Ranking
+    from e2rank_integrations.values import Ranking
 
 _OWN = {"query", "k", "fetch_k", "query_vector", "filters", "node_ids", "doc_ids"}
 
@@ -128,23 +128,23 @@ class E2RankRetriever(BaseRetriever):
             return []
         with reranking(self.callback_manager, query_bundle, _items(retrieved), k, self.reranker.model) as report:
             ranking = searcher.rerank(retrieved, k)
-            return report(results_of(ranking), ranking)
+            return report(_results(ranking, retrieved), ranking)
 
     @dispatcher.span
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         searcher, k = self.searcher, self.similarity_top_k
         vector = await self._aquery_vector(query_bundle)
         found = await searcher.aretrieve(query_bundle.query_str, k, query_vector=vector, **self.search_options)
-        retrieved = self._prepared(found)
+        retrieved = self._prompted(found)
         if not retrieved.candidates:
             return []
         with reranking(self.callback_manager, query_bundle, _items(retrieved), k, self.reranker.model) as report:
             ranking = await searcher.arerank(retrieved, k)
-            return report(results_of(ranking), ranking)
+            return report(_results(ranking, retrieved), ranking)
 
     def _retrieved(self, searcher: Searcher, query: QueryBundle) -> Retrieved:
         vector, k = self._query_vector(query), self.similarity_top_k
-        return self._prepared(searcher.retrieve(query.query_str, k, query_vector=vector, **self.search_options))
+        return self._prompted(searcher.retrieve(query.query_str, k, query_vector=vector, **self.search_options))
 
     def _query_vector(self, query: QueryBundle) -> list[float] | None:
         """The vector that the caller brings, or that of the strings it would rather have embedded (HyDE)."""
@@ -157,22 +157,14 @@ class E2RankRetriever(BaseRetriever):
             return query.embedding
         return await self._embed_model.aget_agg_embedding_from_queries(query.custom_embedding_strs)
 
-    def _prepared(self, retrieved: Retrieved) -> Retrieved:
-        """The candidates with their retrieval scores, and the text that the prompt is to list."""
-        candidates = zip(retrieved.candidates, retrieved.scores, strict=True)
-        return replace(retrieved, candidates=tuple(self._candidate(item, score) for item, score in candidates))
-
-    def _candidate(self, candidate: Candidate, score: float | None) -> Candidate:
-        item, mode = item_of(candidate), self.reranker.prompt_metadata_mode
-        return NodeCandidate(
-            text=candidate.text,
-            id=candidate.id,
-            prompt_text=candidate.prompt_text if mode is None else item.node.get_content(metadata_mode=mode),
-            vector=candidate.vector,
-            vector_source=candidate.vector_source,
-            metadata=candidate.metadata,
-            item=NodeWithScore(node=item.node, score=score),
-        )
+    def _prompted(self, retrieved: Retrieved) -> Retrieved:
+        """The candidates with the text that the prompt lists, where it is another than the embedded one."""
+        mode = self.reranker.prompt_metadata_mode
+        if mode is None:
+            return retrieved
+        listed = [item_of(candidate).node.get_content(metadata_mode=mode) for candidate in retrieved.candidates]
+        pairs = zip(retrieved.candidates, listed, strict=True)
+        return replace(retrieved, candidates=tuple(replace(candidate, prompt_text=text) for candidate, text in pairs))
 
     def _get_prompts(self) -> PromptDictType:
         return {}
@@ -188,6 +180,14 @@ class E2RankRetriever(BaseRetriever):
 
 def _items(retrieved: Retrieved) -> list[NodeWithScore]:
     return [item_of(candidate) for candidate in retrieved.candidates]
+
+
+def _results(ranking: Ranking, retrieved: Retrieved) -> list[NodeWithScore]:
+    if ranking.error is None:
+        return results_of(ranking)
+    pairs = zip(_items(retrieved), retrieved.scores, strict=True)
+    found = [item.model_copy(update={"score": score}) for item, score in pairs]
+    return in_given_order(found[: len(ranking)], ranking.error)
 
 
 def _expect_arguments(
