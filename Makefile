@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 LOWEST := .venv-lowest
 PY := $(VENV)/bin/python
+# Processes that share the tests; each loads torch and the small models.
+WORKERS ?= 2
 EXTRAS := langchain,llama-index,chroma,embedded,evaluation
 # The first pip that reads dependency groups; the copy that a new environment comes with may be older.
 PIP := -m pip --disable-pip-version-check install --quiet --no-input
@@ -24,7 +26,7 @@ demo: $(VENV)/.demo  ## Set up, then index real passages, retrieve and rerank; p
 	@$(PY) -m e2rank_integrations.demo
 
 test: $(VENV)/.dev  ## Set up and run every test but those of the wheel
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.dev docs  ## Lint, formatting, types, which way imports point, and the docs
 	$(VENV)/bin/ruff check .
@@ -51,7 +53,8 @@ test-hub: $(VENV)/.dev  ## Check the real E2Rank-0.6B against its golden figures
 	$(PY) -m pytest -m hub -s
 
 test-lowest: $(LOWEST)/.dev  ## Run the tests with the lowest supported versions
-	$(LOWEST)/bin/python -m pytest -p no:cacheprovider -W default --ignore=tests/cookbook --ignore=tests/docs
+	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider -W default \
+	    --ignore=tests/cookbook --ignore=tests/docs
 
 test-wheel: $(VENV)/.dev  ## Install the wheel into an empty environment with one extra at a time, and use it there
 	$(PY) -m pytest -m wheel tests/packaging

@@ -38,7 +38,10 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
 )
 ENGINE = {"e2rank_integrations.engines.local", "e2rank_integrations.engines.loading"}
-NEEDING_EXTRAS = ("e2rank_integrations.langchain", "e2rank_integrations.stores.chroma", "e2rank_integrations.demo")
+NEEDING_EXTRAS = (
+    "e2rank_integrations.langchain", "e2rank_integrations.llama_index", "e2rank_integrations.components",
+    "e2rank_integrations.stores.chroma", "e2rank_integrations.demo",
+)  # fmt: skip
 
 # Has the import system find nothing under some names, as where those packages are not installed.
 WITHOUT = """

@@ -103,7 +103,7 @@ async def test_bad_strings_to_embed(index: VectorStoreIndex, strings: list[Any])
         ["text"], [None], [5], [{"node": "text"}], [node("fine"), SECRET], SECRET, 5, {"a": 1}, [[node("nested")]],
         [TextNode(text=SECRET)], None,
     ],
-    ids=lambda found: ascii(found)[:30],
+    ids=lambda found: type(found).__name__,
 )  # fmt: skip
 async def test_what_are_no_nodes(rerank: E2RankRerank, found: Any) -> None:
     """Strings, bare nodes and the like: an InputError that names their type, not their content."""

@@ -674,7 +674,7 @@ def test_a_store_of_this_package(
     assert {item.node.node_id: item.node.metadata for item in found} == dict(zip(IDS, METADATAS, strict=True))
 
 
-@pytest.mark.parametrize("store", ["chroma", 5, [1, 2], {}, TextNode()], ids=repr)
+@pytest.mark.parametrize("store", ["chroma", 5, [1, 2], {}, TextNode()], ids=lambda store: type(store).__name__)
 def test_what_is_no_store_is_refused(embed_model: E2RankEmbedding, store: object) -> None:
     """By the retriever at construction, by the reranker at the latest when it is asked, naming what was found."""
     with pytest.raises(InputError, match=type(store).__name__):
