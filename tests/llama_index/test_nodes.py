@@ -93,7 +93,11 @@ def test_any_iterable_can_be_hashed() -> None:
     assert with_text_hash(()) == []
 
 
-@pytest.mark.parametrize("wrong", ["text", ["text"], [NodeWithScore(node=TextNode(text=TEXT))], [None]], ids=lambda wrong: type(wrong).__name__)
+@pytest.mark.parametrize(
+    "wrong",
+    ["text", ["text"], [NodeWithScore(node=TextNode(text=TEXT))], [None]],
+    ids=lambda wrong: type(wrong).__name__,
+)
 def test_what_cannot_be_hashed(wrong: object) -> None:
     """Is an InputError that says where and holds no text."""
     with pytest.raises(InputError, match="node 0") as caught:
