@@ -5,8 +5,9 @@ Needs pydantic, which the frameworks bring.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictFloat, StrictInt, model_validator
 
@@ -18,8 +19,9 @@ from e2rank_integrations.reranker import OnError, Reranker
 from e2rank_integrations.stores import FINGERPRINT_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
+Item = TypeVar("Item")
 
 _NAMING = ("model", "revision", "adapter", "device", "dtype")
 
@@ -60,7 +62,6 @@ class ModelFields(BaseModel):
     encoder: InstanceOf[E2RankEncoder] = Field(default=None, repr=False, exclude=True)  # type: ignore[assignment]  # set below
     """A ready encoder, to share one with other components."""
 
-    # Inputs are hidden since a task string is the user's text.
     settled: ClassVar[frozenset[str]] = frozenset(
         {*_NAMING, "profile", "query_instruction", "rerank_instruction", "template", "encoder"}
     )
@@ -71,7 +72,7 @@ class ModelFields(BaseModel):
         arbitrary_types_allowed=True,
         protected_namespaces=(),
         populate_by_name=True,
-        hide_input_in_errors=True,
+        hide_input_in_errors=True,  # a task string is the user's text
     )
 
     @model_validator(mode="before")
@@ -137,6 +138,27 @@ def with_model_of(values: Any, source: ModelFields | None, name: str) -> Any:  #
     if isinstance(encoder, E2RankEncoder) and replace(encoder, profile=source.encoder.profile) != source.encoder:
         raise InputError(f"encoder: it is another than that of {name}; give one of the two")
     return values
+
+
+def expect_all(items: Iterable[Item], kind: type[Item], what: str, listed: str) -> list[Item]:
+    """The items as a list.
+
+    Args:
+        items: What was given.
+        kind: What each must be.
+        what: How messages call one.
+        listed: How messages call a list of them.
+
+    Raises:
+        InputError: no list, or a member of another kind, with its position.
+    """
+    if isinstance(items, str | Mapping) or not hasattr(items, "__iter__"):
+        raise InputError(f"{what}s: expected a list of {listed}, found {type(items).__name__}")
+    items = list(items)
+    for position, item in enumerate(items):
+        if not isinstance(item, kind):
+            raise InputError(f"{what} {position}: expected a {kind.__name__}, found {type(item).__name__}")
+    return items
 
 
 class RerankFields(ModelFields):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import Field, StrictInt, model_validator
 
-from e2rank_integrations.components import RerankFields, with_model_of
-from e2rank_integrations.errors import InputError, TransientError
+from e2rank_integrations.components import RerankFields, expect_all, with_model_of
+from e2rank_integrations.errors import TransientError
 from e2rank_integrations.langchain.embeddings import E2RankEmbeddings
 from e2rank_integrations.langchain.stores import reader
 from e2rank_integrations.langchain.tracing import atraced, traced
@@ -151,13 +151,7 @@ class E2RankReranker(RerankFields, BaseDocumentCompressor):
 
 
 def _checked(documents: Iterable[Document]) -> list[Document]:
-    if isinstance(documents, str | Mapping) or not hasattr(documents, "__iter__"):
-        raise InputError(f"documents: expected a list of Documents, found {type(documents).__name__}")
-    documents = list(documents)
-    for position, document in enumerate(documents):
-        if not isinstance(document, Document):
-            raise InputError(f"document {position}: expected a Document, found {type(document).__name__}")
-    return documents
+    return expect_all(documents, Document, "document", "Documents")
 
 
 def reranked(document: Document, item: RankedCandidate, ranking: Ranking) -> Document:

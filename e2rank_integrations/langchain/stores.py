@@ -9,6 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_core.vectorstores import VectorStore as LangChainStore
 
+from e2rank_integrations.components import expect_all
 from e2rank_integrations.errors import InputError, StoreError
 from e2rank_integrations.stores.base import SAMPLE_RECORDS, TEXT_HASH_KEY, text_hash, without_stale_vectors
 from e2rank_integrations.stores.identity import identity_of, is_chroma_collection
@@ -28,12 +29,10 @@ if TYPE_CHECKING:
 
 def with_text_hash(documents: Iterable[Document]) -> list[Document]:
     """Copies of documents that carry the hash of their text, by which stale vectors are found later."""
-    return [_with_text_hash(document, place) for place, document in enumerate(documents)]
+    return [_with_text_hash(document) for document in expect_all(documents, Document, "document", "Documents")]
 
 
-def _with_text_hash(document: Document, place: int) -> Document:
-    if not isinstance(document, Document):
-        raise InputError(f"document {place}: expected a Document, found {type(document).__name__}")
+def _with_text_hash(document: Document) -> Document:
     metadata = {**document.metadata, TEXT_HASH_KEY: text_hash(document.page_content)}
     return document.model_copy(update={"metadata": metadata})
 

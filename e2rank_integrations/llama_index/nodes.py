@@ -130,8 +130,9 @@ def without_score(item: NodeWithScore) -> NodeWithScore:
 
 
 def _scored(item: NodeWithScore, score: float | None, keep_retrieval_score: bool) -> NodeWithScore:
-    keep = keep_retrieval_score and item.score is not None
-    return _copied(item, score, {RETRIEVAL_SCORE_KEY: float(item.score or 0.0)} if keep else {})
+    if not keep_retrieval_score or item.score is None:
+        return _copied(item, score, {})
+    return _copied(item, score, {RETRIEVAL_SCORE_KEY: float(item.score)})
 
 
 def _copied(item: NodeWithScore, score: float | None, notes: Mapping[str, Any]) -> NodeWithScore:

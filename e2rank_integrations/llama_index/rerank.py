@@ -12,7 +12,7 @@ from llama_index.core.prompts.mixin import PromptMixin
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import Field, StrictInt, model_validator
 
-from e2rank_integrations.components import RerankFields, with_model_of
+from e2rank_integrations.components import RerankFields, expect_all, with_model_of
 from e2rank_integrations.errors import InputError, TransientError
 from e2rank_integrations.llama_index.component import Component
 from e2rank_integrations.llama_index.embedding import E2RankEmbedding
@@ -110,14 +110,22 @@ class E2RankRerank(Component, RerankFields, PromptMixin, BaseNodePostprocessor):
             StoreMismatchError: another model made the vectors.
             TransientError: the engine failed, unless `on_error="keep_order"`.
         """
-        return self.core.rank(query, self.candidates(self._with_text(_checked(nodes))))
+        readable, _ = self._parted(_checked(nodes))
+        return self.core.rank(query, self._with_vectors(readable))
 
-    def candidates(self, nodes: Sequence[NodeWithScore]) -> list[NodeCandidate]:
-        """Nodes as candidates, with the vectors that are to be had."""
-        bare = [candidate_of(item, self.metadata_mode, self.prompt_metadata_mode) for item in nodes]
+    def _parted(self, nodes: Sequence[NodeWithScore]) -> tuple[list[NodeCandidate], list[NodeWithScore]]:
+        """Nodes with text as candidates, and the nodes without."""
+        candidates = [candidate_of(item, self.metadata_mode, self.prompt_metadata_mode) for item in nodes]
+        textless = [candidate.item for candidate in candidates if not candidate.text.strip()]
+        if textless:
+            fate = "come last" if self.score_threshold is None else "are left out"
+            logger.warning("%d of %d nodes have no text; without a score they %s", len(textless), len(nodes), fate)
+        return [candidate for candidate in candidates if candidate.text.strip()], textless
+
+    def _with_vectors(self, candidates: list[NodeCandidate]) -> list[NodeCandidate]:
         try:
             return with_vectors(
-                bare,
+                candidates,
                 self.encoder,
                 owner=self,
                 store=self.vector_store,
@@ -127,7 +135,7 @@ class E2RankRerank(Component, RerankFields, PromptMixin, BaseNodePostprocessor):
         except TransientError:  # of a spot check; the rerank will meet the same engine, and does as on_error says
             if self.on_error == "raise":
                 raise
-            return bare
+            return candidates
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -136,8 +144,9 @@ class E2RankRerank(Component, RerankFields, PromptMixin, BaseNodePostprocessor):
         if not nodes:
             return []
         with reranking(self.callback_manager, query, nodes, self.top_n, self.model) as report:
-            ranking = self.core.rank(query.query_str, self.candidates(self._with_text(nodes)))
-            return report(self._results(nodes, ranking), ranking)
+            readable, textless = self._parted(nodes)
+            ranking = self.core.rank(query.query_str, self._with_vectors(readable))
+            return report(self._results(nodes, textless, ranking), ranking)
 
     @dispatcher.span
     async def _apostprocess_nodes(
@@ -147,28 +156,19 @@ class E2RankRerank(Component, RerankFields, PromptMixin, BaseNodePostprocessor):
         if not nodes:
             return []
         with reranking(self.callback_manager, query, nodes, self.top_n, self.model) as report:
-            candidates = await in_thread(self.candidates, self._with_text(nodes))
-            ranking = await self.core.arank(query.query_str, candidates)
-            return report(self._results(nodes, ranking), ranking)
+            readable, textless = await in_thread(self._parted, nodes)
+            ranking = await self.core.arank(query.query_str, await in_thread(self._with_vectors, readable))
+            return report(self._results(nodes, textless, ranking), ranking)
 
-    def _results(self, nodes: Sequence[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
+    def _results(
+        self, nodes: Sequence[NodeWithScore], textless: Sequence[NodeWithScore], ranking: Ranking
+    ) -> list[NodeWithScore]:
         if ranking.error is not None:
             return in_given_order(nodes, ranking.error)[: self.top_n]
         results = results_of(ranking, keep_retrieval_score=self.keep_retrieval_score)
         if self.score_threshold is None:
-            results += [without_score(item) for item in nodes if not self._has_text(item)]
+            results += [without_score(item) for item in textless]
         return results[: self.top_n]
-
-    def _has_text(self, item: NodeWithScore) -> bool:
-        return bool(item.node.get_content(metadata_mode=self.metadata_mode).strip())
-
-    def _with_text(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
-        readable = [item for item in nodes if self._has_text(item)]
-        textless = len(nodes) - len(readable)
-        if textless:
-            fate = "come last" if self.score_threshold is None else "are left out"
-            logger.warning("%d of %d nodes have no text; without a score they %s", textless, len(nodes), fate)
-        return readable
 
     def _to_pickle(self) -> Self:
         return self.model_copy(update={"vector_store": None})
@@ -187,13 +187,7 @@ class E2RankRerank(Component, RerankFields, PromptMixin, BaseNodePostprocessor):
 
 
 def _checked(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
-    if isinstance(nodes, str) or not hasattr(nodes, "__iter__"):
-        raise InputError(f"nodes: expected a list of NodeWithScore, found {type(nodes).__name__}")
-    nodes = list(nodes)
-    for position, item in enumerate(nodes):
-        if not isinstance(item, NodeWithScore):
-            raise InputError(f"node {position}: expected a NodeWithScore, found {type(item).__name__}")
-    return nodes
+    return expect_all(nodes, NodeWithScore, "node", "NodeWithScore")
 
 
 def _expect_query(query_bundle: QueryBundle | None) -> QueryBundle:

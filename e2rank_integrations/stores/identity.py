@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+_tokens: dict[int, object] = {}
+
 
 def identity_of(store: object) -> Hashable:
     """A token that stands for an object and is never another's; it does not keep the object alive.
@@ -40,6 +42,3 @@ def _can_be_watched(store: object) -> bool:
     except TypeError:
         return False
     return True
-
-
-_tokens: dict[int, object] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,14 +12,14 @@ from e2rank_integrations.encoder import Fingerprint
 from e2rank_integrations.errors import StoreError, StoreMismatchError
 from e2rank_integrations.slate import unit
 
-_Key: TypeAlias = "tuple[Hashable, Fingerprint]"
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from e2rank_integrations.encoder import E2RankEncoder
     from e2rank_integrations.stores.base import VectorStore
     from e2rank_integrations.values import Candidate, Vector
+
+    _Key = tuple[Hashable, Fingerprint]
 
 FINGERPRINT_KEY = "e2rank_fingerprint"
 """Collection metadata key of the fingerprint."""

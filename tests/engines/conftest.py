@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from e2rank_integrations.engines import local, registry
 from e2rank_integrations.engines.local import LocalEngine
 from e2rank_integrations.engines.registry import EngineKey
 from tests.support.models import save_bare_qwen3
@@ -39,26 +38,6 @@ def make_engine(bare_folder: Path) -> Callable[..., LocalEngine]:
 def bare_engine(bare_folder: Path) -> LocalEngine:
     """One engine for tests that only read."""
     return LocalEngine(EngineKey(bare_folder, "qwen3", "last", dtype="float32", device="cpu"))
-
-
-@pytest.fixture
-def empty_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process in which nobody asked for an engine yet."""
-    monkeypatch.setattr(registry, "_engines", {})
-
-
-@pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> list[EngineKey]:
-    """The keys whose weights were loaded, in order."""
-    keys: list[EngineKey] = []
-    load_model = local.load_model
-
-    def counting(key: EngineKey) -> Any:
-        keys.append(key)
-        return load_model(key)
-
-    monkeypatch.setattr(local, "load_model", counting)
-    return keys
 
 
 @pytest.fixture(scope="package", autouse=True)

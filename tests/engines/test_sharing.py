@@ -36,7 +36,7 @@ def encoder(model: object, **options: object) -> E2RankEncoder:
     return E2RankEncoder(str(model), **{"device": "cpu", "dtype": "float32", **options})
 
 
-@pytest.mark.usefixtures("empty_registry")
+@pytest.mark.usefixtures("no_engines")
 def test_64_threads_cause_one_load(qwen_folder: Path, loads: list[EngineKey]) -> None:
     """64 encoders of one model, first used by 64 threads at once, load it once and agree on the vector."""
     start = threading.Barrier(64)
@@ -127,7 +127,7 @@ def test_close_frees_the_weights_and_the_next_call_loads_them_again(
     assert len(loads) == 2
 
 
-@pytest.mark.usefixtures("empty_registry")
+@pytest.mark.usefixtures("no_engines")
 def test_closing_one_encoder_closes_the_shared_weights(qwen_folder: Path, loads: list[EngineKey]) -> None:
     """Encoders of one model share one fate: closed through either, both load again, once."""
     one, two = encoder(qwen_folder), encoder(qwen_folder)

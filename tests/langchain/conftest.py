@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_chroma import Chroma
 
-from e2rank_integrations.engines import local, registry
 from e2rank_integrations.langchain import E2RankEmbeddings, E2RankReranker
 from tests.langchain.helpers import documents
 from tests.stores.conftest import (
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from chromadb.api import ClientAPI
 
     from e2rank_integrations import E2RankEncoder
-    from e2rank_integrations.engines.registry import EngineKey
     from e2rank_integrations.values import Matrix
 
 __all__ = [
@@ -78,23 +76,3 @@ def store(make_store: Callable[..., Chroma], passage_vectors: Matrix) -> Chroma:
     store = make_store([])
     store._collection.add(ids=IDS, documents=TEXTS, metadatas=METADATAS, embeddings=passage_vectors)
     return store
-
-
-@pytest.fixture
-def no_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process in which nobody asked for an engine yet."""
-    monkeypatch.setattr(registry, "_engines", {})
-
-
-@pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch, no_engines: None) -> list[EngineKey]:
-    """The keys whose weights were loaded, in order."""
-    keys: list[EngineKey] = []
-    load_model = local.load_model
-
-    def counting(key: EngineKey) -> Any:
-        keys.append(key)
-        return load_model(key)
-
-    monkeypatch.setattr(local, "load_model", counting)
-    return keys

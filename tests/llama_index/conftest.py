@@ -9,7 +9,6 @@ from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.vector_stores.simple import SimpleVectorStore
 from llama_index.vector_stores.chroma import ChromaVectorStore
 
-from e2rank_integrations.engines import local, registry
 from e2rank_integrations.llama_index import E2RankEmbedding, E2RankRerank
 from tests.llama_index.helpers import KINDS, found_nodes, text_nodes
 from tests.stores.conftest import (
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, NodeWithScore, TextNode
 
     from e2rank_integrations import E2RankEncoder
-    from e2rank_integrations.engines.registry import EngineKey
 
 __all__ = [
     "client",
@@ -97,23 +95,3 @@ def chroma_store(client: ClientAPI, **metadata: str) -> ChromaVectorStore:
     settings = {"hnsw:space": "cosine", **metadata}
     collection = client.create_collection(unique_name(), metadata=settings, embedding_function=None)
     return ChromaVectorStore(chroma_collection=collection)
-
-
-@pytest.fixture
-def no_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process in which nobody asked for an engine yet."""
-    monkeypatch.setattr(registry, "_engines", {})
-
-
-@pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch, no_engines: None) -> list[EngineKey]:
-    """The keys whose weights were loaded, in order."""
-    keys: list[EngineKey] = []
-    load_model = local.load_model
-
-    def counting(key: EngineKey) -> Any:
-        keys.append(key)
-        return load_model(key)
-
-    monkeypatch.setattr(local, "load_model", counting)
-    return keys
