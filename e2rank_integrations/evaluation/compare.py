@@ -81,4 +81,5 @@ def _described(reranker: Reranker) -> str:
     profile = reranker.encoder.profile
     listed = reranker.num_input_docs or profile.num_input_docs
     weight = profile.query_weight if reranker.query_weight is None else reranker.query_weight
-    return f"{reranker.encoder.model}, {listed} documents listed, query weight {weight:g}"
+    documents = "document" if listed == 1 else "documents"
+    return f"{reranker.encoder.model}, {listed} {documents} listed, query weight {weight:g}"
