@@ -7,6 +7,10 @@ LOWEST := .venv-lowest
 PY := $(VENV)/bin/python
 # Processes that share the tests; each loads torch and the small models.
 WORKERS ?= 2
+# Folders of further adapters, by the same recipe, that `make figures` puts beside the shipped one.
+SEEDS ?=
+# Of `make adapter`; the shipped adapter is that of 1.
+SEED ?= 1
 EXTRAS := langchain,llama-index,chroma,embedded,evaluation
 # The first pip that reads dependency groups; the copy that a new environment comes with may be older.
 PIP := -m pip --disable-pip-version-check install --quiet --no-input
@@ -17,7 +21,7 @@ export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs notebooks format figures test-hub test-lowest test-wheel wheel clean
+.PHONY: help demo test check docs notebooks format figures adapter test-hub test-lowest test-wheel wheel clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +51,11 @@ format: $(VENV)/.dev  ## Format the code and fix what ruff can fix
 
 figures: $(VENV)/.dev  ## Reproduce the figures of the docs; needs the judged collections in ../shared/data
 	$(PY) -m e2rank_integrations.evaluation.figures --data ../shared/data
+	$(PY) -m e2rank_integrations.evaluation.embedded --data ../shared/data --page docs/embedded-figures.md \
+	    $(addprefix --adapter ,e2rank_integrations/embedded $(SEEDS))
+
+adapter: $(VENV)/.dev  ## Train the embedded default's adapter again, into .adapter/; half an hour or more
+	$(PY) -m e2rank_integrations.training.recipe --data ../shared/data --out .adapter --seed $(SEED)
 
 test-hub: export HF_HUB_OFFLINE := 0
 test-hub: $(VENV)/.dev  ## Check the real E2Rank-0.6B against its golden figures; downloads 1.2 GB
@@ -63,7 +72,7 @@ wheel: $(VENV)/.dev  ## Build dist/*.whl
 	$(PY) -m build --wheel --outdir dist .
 
 clean:  ## Remove environments, caches and build results
-	rm -rf $(VENV) $(LOWEST) .venv-wheel build dist .site .demo .figures .benchmarks
+	rm -rf $(VENV) $(LOWEST) .venv-wheel build dist .site .demo .figures .benchmarks .adapter
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # Environments. A stamp older than what it was made from is made again.
@@ -83,11 +92,11 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the package, its extras and the tools (minutes the first time; torch is the largest part) …"
 	@$(PY) $(NEWER_PIP)
-	@$(PY) $(PIP) -c constraints.txt -e '.[$(EXTRAS),adapter]' --group dev
+	@$(PY) $(PIP) -c constraints.txt -e '.[$(EXTRAS),train]' --group dev
 	@touch $(VENV)/.demo $@
 
 $(LOWEST)/.dev: pyproject.toml constraints-lowest.txt | $(LOWEST)/bin/python
 	@echo "Installing the lowest supported versions …"
 	@$(LOWEST)/bin/python $(NEWER_PIP)
-	@$(LOWEST)/bin/python $(PIP) -c constraints-lowest.txt -e '.[$(EXTRAS),adapter]' --group test
+	@$(LOWEST)/bin/python $(PIP) -c constraints-lowest.txt -e '.[$(EXTRAS),train]' --group test
 	@touch $@

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictFloat, StrictInt, model_validator
 
+from e2rank_integrations.bundle import bundle_of
 from e2rank_integrations.encoder import DEFAULT_MODEL, E2RankEncoder
 from e2rank_integrations.engines.registry import DType
 from e2rank_integrations.errors import InputError
-from e2rank_integrations.profiles import ListwiseTemplate, Profile, profile_of
+from e2rank_integrations.profiles import ListwiseTemplate, Profile
 from e2rank_integrations.reranker import OnError, Reranker
 from e2rank_integrations.stores import FINGERPRINT_KEY
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-_NAMING = ("model", "revision", "adapter", "device", "dtype")
+_NAMING = ("model", "revision", "adapter", "listwise_adapter", "device", "dtype")
 
 
 class ModelFields(BaseModel):
@@ -41,6 +42,9 @@ class ModelFields(BaseModel):
     adapter: str | None = None
     """Folder of a LoRA adapter to merge into the weights."""
 
+    listwise_adapter: str | None = "auto"
+    """Folder of a LoRA adapter for listwise prompts alone; `auto` is the one that comes with the model, if any."""
+
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
 
@@ -57,7 +61,7 @@ class ModelFields(BaseModel):
     """Task string of the listwise prompt, instead of the profile's."""
 
     template: str | ListwiseTemplate | None = None
-    """The listwise message, by name (`paper`, `readme`, `training`) or of your own, instead of the profile's."""
+    """The listwise message by name (`paper`, `readme`, `training`, `insertrank`) or your own; None: the profile's."""
 
     encoder: InstanceOf[E2RankEncoder] = Field(default=None, repr=False, exclude=True)  # type: ignore[assignment]  # set below
     """A ready encoder, to share one with other components."""
@@ -96,7 +100,7 @@ class ModelFields(BaseModel):
 
     def _settle(self, encoder: E2RankEncoder) -> None:
         """Take an encoder; `profile` then holds what is its own, so that a dump of the component says it all."""
-        own = None if encoder.profile == profile_of(encoder.model) else encoder.profile
+        own = None if encoder.profile == bundle_of(encoder.model).profile else encoder.profile
         self.__dict__.update(encoder=encoder, profile=own)
 
     def __setattr__(self, name: str, value: object) -> None:

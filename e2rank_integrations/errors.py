@@ -49,11 +49,12 @@ class CheckpointError(E2RankError):
 class MissingExtraError(E2RankError, ImportError):
     """An optional dependency is not installed."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'e2rank-integrations[{extra}]'", name=package)
+    def __init__(self, package: str, extra: str | None = None) -> None:
+        wanted = package if extra is None else f"'e2rank-integrations[{extra}]'"
+        super().__init__(f"{package} is not installed; run: pip install {wanted}", name=package)
         self.extra = extra
 
-    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str | None, str]]:
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str | None, str | None]]:
         return type(self), (self.name, self.extra)
 
 

@@ -85,7 +85,8 @@ class ListwiseTemplate:
     Attributes:
         name: How errors and figures call it.
         head: Fields `{task}` and `{noun}`.
-        line: One listed document: fields `{position}` (from 1) and `{document}`.
+        line: One listed document: fields `{position}` (from 1), `{document}` and `{score}`, the first stage's score
+            of the document with two decimals.
         separator: Between two lines.
         tail: Field `{query}`.
         collapse_whitespace: Whether runs of whitespace in a listed document become one space, so that no
@@ -101,9 +102,14 @@ class ListwiseTemplate:
 
     def __post_init__(self) -> None:
         _expect_fields(f"template {self.name!r}, head", self.head, optional={"task", "noun"})
-        _expect_fields(f"template {self.name!r}, line", self.line, {"document"}, {"position"})
+        _expect_fields(f"template {self.name!r}, line", self.line, {"document"}, {"position", "score"})
         _expect_fields(f"template {self.name!r}, separator", self.separator)
         _expect_fields(f"template {self.name!r}, tail", self.tail, {"query"}, {"task", "noun"})
+
+    @property
+    def shows_scores(self) -> bool:
+        """Whether a listed document's line holds its first-stage score."""
+        return any(name == "score" for _, name, _, _ in Formatter().parse(self.line))
 
 
 TEMPLATES: Mapping[str, ListwiseTemplate] = {
@@ -117,9 +123,16 @@ TEMPLATES: Mapping[str, ListwiseTemplate] = {
             tail="Search Query:{query}",
         ),
         ListwiseTemplate(name="training", tail="Query: {query}<|endoftext|>"),
+        ListwiseTemplate(
+            name="insertrank", line="[{position}] (BM25 score: {score}) {document}\n", collapse_whitespace=True
+        ),
     )
 }
-"""The three forms in which the authors write the prompt; the published figures come from `paper`."""
+"""The three forms in which the authors write the prompt (the published figures come from `paper`), and `insertrank`.
+
+`insertrank` is `paper` with each candidate's BM25 score in its line, after InsertRank (arXiv 2506.14086), which did so
+with generative rerankers. The wording is ours, and E2Rank was not trained on it.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +226,7 @@ class Profile:
         return replace(self, tasks=task_instructions()[name])
 
     def with_template(self, template: str | ListwiseTemplate) -> Profile:
-        """This profile with another message, by name (`paper`, `readme`, `training`) or of your own."""
+        """This profile with another message, by name (one of `TEMPLATES`) or of your own."""
         if isinstance(template, str):
             if template not in TEMPLATES:
                 raise ProfileError(f"no template named {template!r}; expected one of {', '.join(TEMPLATES)}")
@@ -245,16 +258,15 @@ EMBEDDED = Profile(
     document_format="[CLS]{document}[SEP]",
     query_format="[CLS]{query}[SEP]",
     prompt_format="[CLS]{message}[SEP]",
-    caps=Caps(document=256, listed=512, prompt=512, query=512, floor=24, query_step=1),
-    num_input_docs=1,
-    query_weight=0.8,
+    template=ListwiseTemplate(
+        name="embedded", head="", line="{document}[SEP]", tail="{query}", collapse_whitespace=True
+    ),
+    caps=Caps(document=256, listed=80, prompt=512, query=512, floor=24, query_step=1),
+    num_input_docs=3,
+    query_weight=0.6,
 )
-"""all-MiniLM-L6-v2, which was not trained for listwise prompts: few documents, and mostly the plain query.
+"""all-MiniLM-L6-v2 and the listwise adapter that comes with this package.
 
-The two numbers were chosen on a development set; the curve is in docs/embedded-profile.md.
+The adapter was trained on prompts of 256 tokens, so a listed document gets 80. The last two numbers were chosen on
+development sets; the curves are in docs/embedded-figures.md.
 """
-
-
-def profile_of(model: str) -> Profile:
-    """The profile that a model has unless another is given: E2Rank's, but for `embedded`."""
-    return EMBEDDED if model == EMBEDDED.name else E2RANK

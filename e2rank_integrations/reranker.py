@@ -225,7 +225,8 @@ class Reranker:
         if not slate.candidates:
             return None, None
         texts = [c.text if c.prompt_text is None else c.prompt_text for c in slate.candidates]
-        return self.encoder.listwise_input(query, texts, self.num_input_docs)
+        scores = [candidate.retrieval_score for candidate in slate.candidates]
+        return self.encoder.listwise_input(query, texts, self.num_input_docs, scores)
 
     def _top_n(self, top_n: int | None) -> int | None:
         expect_count("top_n", top_n)

@@ -39,6 +39,8 @@ class Candidate:
             None to have it computed.
         vector_source: Where `vector` came from; ignored where `vector` is None.
         metadata: Carried along, never read, never written.
+        retrieval_score: The first stage's score, BM25's for instance; read only where the template's line has a
+            `{score}` field.
     """
 
     text: str
@@ -47,6 +49,7 @@ class Candidate:
     vector: npt.ArrayLike | None = field(default=None, repr=False)
     vector_source: VectorSource = "given"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    retrieval_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,16 +77,16 @@ def test_a_profile_is_a_value(profile: Profile) -> None:
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_by_name(name: str) -> None:
-    """The three published templates are known by name; nothing else of the profile changes."""
+    """The three published templates, and `insertrank`, are known by name; nothing else of the profile changes."""
     chosen = E2RANK.with_template(name)
     assert chosen.template is TEMPLATES[name]
     assert chosen.template.name == name
     assert replace(chosen, template=E2RANK.template) == E2RANK
 
 
-def test_only_paper_rewrites_what_it_lists() -> None:
-    """Whitespace is collapsed in `paper`; the others list texts as they are."""
-    assert [name for name, template in TEMPLATES.items() if template.collapse_whitespace] == ["paper"]
+def test_only_paper_and_its_kin_rewrite_what_they_list() -> None:
+    """Whitespace is collapsed in `paper` and `insertrank`; the others list texts as they are."""
+    assert [name for name, template in TEMPLATES.items() if template.collapse_whitespace] == ["paper", "insertrank"]
     assert not ListwiseTemplate(name="own").collapse_whitespace
 
 
@@ -94,6 +94,22 @@ def test_a_template_of_one_s_own() -> None:
     """It is taken as it is."""
     own = ListwiseTemplate(name="own", line="<{position}> {document}\n")
     assert E2RANK.with_template(own).template is own
+
+
+def test_insertrank_is_paper_with_a_score_in_each_line() -> None:
+    """Head, tail and whitespace are `paper`'s; it alone of the named templates shows scores."""
+    paper, insertrank = TEMPLATES["paper"], TEMPLATES["insertrank"]
+    assert insertrank.line.replace("(BM25 score: {score}) ", "") == paper.line
+    assert replace(insertrank, name="paper", line=paper.line) == paper
+    assert [name for name, template in TEMPLATES.items() if template.shows_scores] == ["insertrank"]
+
+
+def test_a_template_shows_scores_where_its_line_has_the_field() -> None:
+    """Once, twice, or not at all; a doubled brace is none."""
+    assert ListwiseTemplate(name="own", line="{score}: {document} ({score})\n").shows_scores
+    assert not ListwiseTemplate(name="own", line="{{score}}: {document}\n").shows_scores
+    with pytest.raises(ProfileError, match=r"\{score\}"):
+        ListwiseTemplate(name="own", tail="{query} {score}")
 
 
 @pytest.mark.parametrize("name", ["Paper", "", "no such"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -31,8 +32,11 @@ _UNREAD = ("pooler.",)
 _ENCODER_WITHIN = {r"^model\.": ""}
 
 
-def load_model(key: EngineKey) -> PreTrainedModel:
+def load_model(key: EngineKey) -> PreTrainedModel | PeftModel:
     """Load a checkpoint's encoder in evaluation mode onto its device.
+
+    Returns:
+        The encoder; with a listwise adapter it is wrapped, and `disable_adapter` switches the adapter off.
 
     Raises:
         CheckpointError: of another architecture, weights missing or left over, or no transformers model.
@@ -43,13 +47,20 @@ def load_model(key: EngineKey) -> PreTrainedModel:
         model = _from_pretrained(key)
         if torch.get_default_dtype() != default:
             torch.set_default_dtype(default)
-    if key.adapter is not None:
-        model = _with_adapter(model, key.adapter)
-    model.config.use_cache = False  # keys and values that no one reads would take gigabytes for a long batch
+        whole = _with_adapters(model, key)
+    whole.config.use_cache = False  # keys and values that no one reads would take gigabytes for a long batch
     # transformers wraps these two in decorators that lose their types.
-    torch.nn.Module.to(model, key.device)
-    torch.nn.Module.eval(model)
-    return model
+    torch.nn.Module.to(whole, key.device)
+    torch.nn.Module.eval(whole)
+    return whole
+
+
+def _with_adapters(model: PreTrainedModel, key: EngineKey) -> PreTrainedModel | PeftModel:
+    """The model with one adapter merged into its weights, and one beside them for listwise prompts."""
+    if key.adapter is not None:
+        # peft forwards this to the model within, untyped.
+        model = cast("PreTrainedModel", _wrapped(model, key.adapter).merge_and_unload())
+    return model if key.listwise_adapter is None else _wrapped(model, key.listwise_adapter)
 
 
 @contextmanager
@@ -65,6 +76,14 @@ def _without_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def without_peft_warning() -> Iterator[None]:
+    """Peft asks transformers for an attribute under its old name; that is no business of this package's users."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 def _expect_architecture(key: EngineKey) -> None:
@@ -114,8 +133,8 @@ def _listed(what: str, names: list[str]) -> str:
     return f"{len(names)} {what}" + (f" ({names[0]}, …)" if names else "")
 
 
-def _with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    """Merge a LoRA adapter's weights into the model's."""
+def _wrapped(model: PreTrainedModel, adapter: str) -> PeftModel:
+    """The model with a LoRA adapter's weights beside its own."""
     file = Path(adapter) / "adapter_model.safetensors"
     if not file.is_file():
         raise CheckpointError(f"{adapter!r} holds no adapter_model.safetensors; give the folder of a LoRA adapter")
@@ -124,11 +143,12 @@ def _with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     except ImportError as error:
         raise MissingExtraError("peft", "adapter") from error
     try:
-        wrapped = PeftModel.from_pretrained(model, adapter, torch_device="cpu", key_mapping=_ENCODER_WITHIN)
+        with without_peft_warning():
+            wrapped = PeftModel.from_pretrained(model, adapter, torch_device="cpu", key_mapping=_ENCODER_WITHIN)
         _expect_whole_adapter(wrapped, file)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"adapter {adapter!r} cannot be loaded: {type(error).__name__}: {error}") from error
-    return cast("PreTrainedModel", wrapped.merge_and_unload())
+    return wrapped
 
 
 def _expect_whole_adapter(wrapped: PeftModel, file: Path) -> None:
@@ -137,7 +157,8 @@ def _expect_whole_adapter(wrapped: PeftModel, file: Path) -> None:
 
     with safe_open(file, framework="pt") as opened:
         stored = {name.replace("base_model.model.model.", "base_model.model.", 1) for name in opened.keys()}  # noqa: SIM118 - not a dict
-    wanted = set(get_peft_model_state_dict(wrapped))
+    # Left to itself, peft asks the hub whether the base model's vocabulary has grown since.
+    wanted = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
     if stored != wanted:
         raise CheckpointError(
             f"{file} does not fit the model: {_listed('missing', sorted(wanted - stored))}, "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.nn.functional import normalize
 
 from e2rank_integrations.engines.batching import batches
 from e2rank_integrations.engines.loading import load_model
+from e2rank_integrations.engines.pooling import padded, pooled
 from e2rank_integrations.engines.registry import DType
 from e2rank_integrations.errors import CheckpointError, EngineMemoryError, InputError, NonFiniteError
 from e2rank_integrations.threads import in_thread
@@ -20,12 +22,14 @@ from e2rank_integrations.values import Encoded, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
     from e2rank_integrations.engines.registry import EngineKey
     from e2rank_integrations.profiles import Pooling
-    from e2rank_integrations.values import Matrix, TokenInput
+    from e2rank_integrations.values import Matrix, Role, TokenInput
 
 # Tokens of a batch, padding included. A CPU gains nothing from more; a GPU needs them to be busy.
 _CPU_BATCH_TOKENS = 2048
@@ -41,7 +45,7 @@ class LocalEngine:
 
     def __init__(self, key: EngineKey) -> None:
         self.key = key
-        self._model: PreTrainedModel | None = None
+        self._model: PreTrainedModel | PeftModel | None = None
         self._process = os.getpid()
         self._lock = threading.Lock()
 
@@ -94,15 +98,16 @@ class LocalEngine:
                 "a fork; start workers with the 'spawn' method, or fork before the first use"
             )
 
-    def _ready(self) -> PreTrainedModel:
+    def _ready(self) -> PreTrainedModel | PeftModel:
         if self._model is None:
             self._model = load_model(self.key)
         return self._model
 
-    def _embed(self, model: PreTrainedModel, batch: Sequence[TokenInput]) -> Matrix:
+    def _embed(self, model: PreTrainedModel | PeftModel, batch: Sequence[TokenInput]) -> Matrix:
         """Embed one batch, halving it for as long as memory runs out."""
         try:
-            return _forward(model, batch, self.key.pooling)
+            with _adapted(model, batch[0].role):
+                return _forward(model, batch, self.key.pooling)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -165,32 +170,23 @@ def _computes_bfloat16(device: str) -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
+def _adapted(model: PreTrainedModel | PeftModel, role: Role) -> AbstractContextManager[None]:
+    """Switch a listwise adapter off for everything but prompts; a batch holds one role."""
+    if role == "listwise" or not hasattr(model, "disable_adapter"):
+        return nullcontext()
+    off: AbstractContextManager[None] = cast("PeftModel", model).disable_adapter()
+    return off
+
+
 @torch.inference_mode()
-def _forward(model: PreTrainedModel, batch: Sequence[TokenInput], pooling: Pooling) -> Matrix:
+def _forward(model: PreTrainedModel | PeftModel, batch: Sequence[TokenInput], pooling: Pooling) -> Matrix:
     """Unit float32 rows of one batch, padded on the right where lengths differ."""
-    lengths = torch.tensor([len(item.ids) for item in batch])
-    longest = int(lengths.max())
-    ids = torch.zeros(len(batch), longest, dtype=torch.long)
-    for row, item in zip(ids, batch, strict=True):
-        row[: len(item.ids)] = torch.tensor(item.ids)
-    # The mask comes from the lengths and never from a pad id, which in Qwen3 is also the pooled token.
-    mask = torch.arange(longest) < lengths[:, None]
-    padded = not bool(mask.all())
+    ids, mask = padded([item.ids for item in batch])
+    whole = bool(mask.all())
     ids, mask = ids.to(model.device), mask.to(model.device)
-    hidden = model(input_ids=ids, attention_mask=mask.long() if padded else None).last_hidden_state
-    rows: Matrix = normalize(_pooled(hidden.float(), mask, pooling), dim=-1).cpu().numpy()
+    hidden = model(input_ids=ids, attention_mask=None if whole else mask.long()).last_hidden_state
+    rows: Matrix = normalize(pooled(hidden.float(), mask, pooling), dim=-1).cpu().numpy()
     return rows
-
-
-def _pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """One vector per sequence, from shape (batch, tokens, width) to (batch, width)."""
-    if pooling == "cls":
-        return hidden[:, 0]
-    if pooling == "last":
-        last = mask.sum(dim=1) - 1
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
-    weights = mask[:, :, None].to(hidden.dtype)
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -25,7 +25,8 @@ class EngineKey:
         folder: The checkpoint's files, links resolved; a hub revision has a folder of its own.
         architecture: The `model_type` that its config must state; None for any.
         pooling: How a sequence becomes one vector.
-        adapter: Folder of a LoRA adapter, or None.
+        adapter: Folder of a LoRA adapter that is merged into the weights, or None.
+        listwise_adapter: Folder of a LoRA adapter that is switched on for listwise prompts alone, or None.
         dtype: `auto` is bfloat16 where the hardware computes in it, else float32.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is the first that is there of cuda, mps, cpu.
     """
@@ -34,6 +35,7 @@ class EngineKey:
     architecture: str | None
     pooling: Pooling
     adapter: str | None = None
+    listwise_adapter: str | None = None
     dtype: DType = "auto"
     device: str = "auto"
 

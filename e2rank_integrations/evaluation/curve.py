@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from e2rank_integrations.evaluation.plots import figure_of, save_svg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,14 +27,12 @@ def as_markdown(curve: Curve) -> str:
 
 
 def write_svg(curves: Sequence[Curve], path: Path) -> None:
-    """Draw one panel for each first stage. Needs matplotlib, which only developers of this package have."""
-    figure = import_module("matplotlib.figure").Figure(figsize=(10, 4), layout="constrained")
-    for axes, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
+    """Draw one panel for each first stage."""
+    figure = figure_of(len(curves))
+    for axes, curve in zip(figure.axes, curves, strict=True):
         for listed in curve.listed:
             axes.plot(*zip(*curve.line(listed), strict=True), marker=".", label=f"{listed} listed")
         axes.axhline(curve.plain, color="black", linestyle="--", label="plain cosine")
-        axes.set(title=f"first stage: {curve.first_stage}", xlabel="query weight w", ylabel="nDCG@10")
-        axes.legend(fontsize="small")
-    # Without the salt and the date, every drawing of the same points would be another file.
-    with import_module("matplotlib").rc_context({"svg.hashsalt": "e2rank", "svg.fonttype": "none"}):
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        axes.set(title=curve.name, xlabel="query weight w", ylabel="nDCG@10")
+        axes.legend(loc="lower right", fontsize="small")
+    save_svg(figure, path)

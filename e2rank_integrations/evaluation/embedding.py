@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from e2rank_integrations.evaluation.files import written_whole
 from e2rank_integrations.evaluation.first_stage import VectorIndex
 from e2rank_integrations.evaluation.progress import tracked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from e2rank_integrations.encoder import E2RankEncoder
     from e2rank_integrations.evaluation.collection import Collection
-    from e2rank_integrations.values import Matrix
+    from e2rank_integrations.values import Matrix, TokenInput
 
 _CHUNK = 64
 
@@ -40,15 +42,20 @@ def embed_documents(
     return VectorIndex(tuple(collection.documents), np.load(path, allow_pickle=False))
 
 
-def _embedded(collection: Collection, encoder: E2RankEncoder, progress: bool) -> Matrix:
-    inputs = encoder.document_inputs(list(collection.documents.values()))
+def embed_inputs(inputs: Sequence[TokenInput], encoder: E2RankEncoder, label: str, *, progress: bool = False) -> Matrix:
+    """Embed many inputs, chunk by chunk behind a bar: unit rows in the order of the inputs."""
     vectors = np.empty((len(inputs), encoder.width), dtype=np.float32)
     # Neighbours in length share a forward pass, so they must share a chunk.
     order = sorted(range(len(inputs)), key=lambda row: len(inputs[row].ids))
     chunks = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
-    for chunk in tracked(chunks, f"embedding {collection.name}", show=progress):
+    for chunk in tracked(chunks, label, show=progress):
         vectors[chunk] = encoder.run([inputs[row] for row in chunk]).vectors
     return vectors
+
+
+def _embedded(collection: Collection, encoder: E2RankEncoder, progress: bool) -> Matrix:
+    inputs = encoder.document_inputs(list(collection.documents.values()))
+    return embed_inputs(inputs, encoder, f"embedding {collection.name}", progress=progress)
 
 
 def _key(collection: Collection, encoder: E2RankEncoder) -> str:
@@ -60,8 +67,5 @@ def _key(collection: Collection, encoder: E2RankEncoder) -> str:
 
 
 def _save(path: Path, vectors: Matrix) -> None:
-    """Write the file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+    with written_whole(path) as part, part.open("wb") as file:
         np.save(file, vectors)
-    Path(file.name).replace(path)

@@ -10,7 +10,13 @@ from e2rank_integrations.errors import MissingExtraError
 if TYPE_CHECKING:
     from types import ModuleType
 
-_PACKAGES = {"Stemmer": "PyStemmer", "bm25s": "bm25s", "ir_measures": "ir-measures", "rich": "rich"}
+_PACKAGES = {
+    "Stemmer": "PyStemmer",
+    "bm25s": "bm25s",
+    "ir_measures": "ir-measures",
+    "matplotlib": "matplotlib",
+    "rich": "rich",
+}
 
 
 def require(module: str) -> ModuleType:

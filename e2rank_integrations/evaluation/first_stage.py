@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DEPTH = 100
 """Candidates that a first stage hands on."""
+
+DENSE = "dense retrieval"
 
 K1, B = 1.2, 0.75
 
@@ -88,6 +90,8 @@ class VectorIndex:
     Raises:
         InputError: not one row per id.
     """
+
+    name: ClassVar[str] = DENSE
 
     ids: tuple[str, ...] = field(repr=False)
     vectors: Matrix = field(repr=False)

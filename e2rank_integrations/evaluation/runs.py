@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.evaluation.collection import numbered_lines
+from e2rank_integrations.evaluation.files import written_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
 _TREC_COLUMNS = 6
 
@@ -43,6 +48,12 @@ class Run:
         return self.hits.get(query_id, ())
 
 
+def without(hits: Hits, excluded: AbstractSet[str], depth: int) -> Hits:
+    """The first `depth` hits that are not excluded."""
+    kept = hits if not excluded else tuple(hit for hit in hits if hit.id not in excluded)
+    return kept[:depth]
+
+
 def read_trec_run(path: str | Path) -> Run:
     """Read a run in TREC's format: `query Q0 document rank score tag`, separated by white space.
 
@@ -63,6 +74,40 @@ def read_trec_run(path: str | Path) -> Run:
             raise InputError(f"{where}: query {query!r} lists document {document!r} a second time")
         found[query][document] = _number(score, where)
     return Run({query: _in_trec_order(scores) for query, scores in found.items()}, path.stem)
+
+
+def write_trec_run(run: Run, path: str | Path) -> None:
+    """Write a run in TREC's format, whole or not at all; `read_trec_run` and trec_eval read the same order from it.
+
+    Both order hits by score, trec_eval in single precision. So a score that is not below the one before it is
+    written as the next lower number of single precision.
+
+    Raises:
+        InputError: an id with white space, which the format cannot hold, or a file that cannot be written.
+    """
+    tag = run_tag(run.name)
+    with written_whole(Path(path)) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        for query, hits in run.hits.items():
+            for rank, (hit, score) in enumerate(zip(hits, _falling_scores(hits), strict=True), start=1):
+                file.write(f"{_word(query)} Q0 {_word(hit.id)} {rank} {score} {tag}\n")
+
+
+def run_tag(name: str) -> str:
+    """A method's name as one word of plain letters, for the last column of a run and for names of files."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "run"
+
+
+def _falling_scores(hits: Hits) -> Iterator[str]:
+    last = np.float32(np.inf)
+    for hit in hits:
+        last = min(np.float32(hit.score), np.nextafter(last, np.float32(-np.inf)))
+        yield str(last)
+
+
+def _word(text: str) -> str:
+    if len(text.split()) != 1:
+        raise InputError(f"id {text!r}: a TREC run holds no id with white space")
+    return text
 
 
 def _number(text: str, where: str) -> float:

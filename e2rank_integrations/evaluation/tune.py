@@ -19,9 +19,8 @@ from e2rank_integrations.evaluation.collection import load_collection
 from e2rank_integrations.evaluation.controls import cosine_rerank
 from e2rank_integrations.evaluation.curve import as_markdown, write_svg
 from e2rank_integrations.evaluation.embedding import embed_documents
-from e2rank_integrations.evaluation.first_stage import BM25, DEPTH
+from e2rank_integrations.evaluation.first_stage import BM25, DENSE, DEPTH
 from e2rank_integrations.evaluation.measures import score
-from e2rank_integrations.evaluation.methods import DENSE
 from e2rank_integrations.evaluation.progress import tracked
 from e2rank_integrations.evaluation.runs import Run
 from e2rank_integrations.slate import unit
@@ -33,7 +32,10 @@ if TYPE_CHECKING:
     from e2rank_integrations.evaluation.first_stage import VectorIndex
     from e2rank_integrations.values import Vector
 
-LISTED = (1, 2, 3, 5)
+TUNING = (("nfcorpus", "dev"), ("noveleval", "test"))
+"""The collections on which settings may be chosen, and their splits."""
+
+LISTED = (1, 2, 3, 4)
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """At most .9: at 1 the prompt does not matter, and that control has a name of its own, plain cosine."""
 
@@ -52,14 +54,21 @@ class Curve:
     """All settings on one first stage.
 
     Attributes:
+        collection: What is searched.
         first_stage: Whose list is reranked.
         plain: nDCG@10 of the plain query alone on that list, the line to beat.
         points: The settings.
     """
 
+    collection: str
     first_stage: str
     plain: float
     points: tuple[Point, ...] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        return f"{self.collection}, {self.first_stage}"
 
     @property
     def listed(self) -> list[int]:
@@ -109,7 +118,7 @@ class Sweep:
             for documents in listed
             for weight in weights
         )
-        return Curve(first_stage.name, self._ndcg(first_stage, {}, 1.0), points)
+        return Curve(self.collection.name, first_stage.name, self._ndcg(first_stage, {}, 1.0), points)
 
     def _prompt_vectors(self, first_stage: Run, documents: int) -> dict[str, Vector]:
         """Vectors of the listwise prompts, by query, of the queries that have candidates."""
@@ -135,19 +144,40 @@ class Sweep:
         return unit(weight * plain + (1 - weight) * prompts[key], len(plain), "blend") if key in prompts else plain
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the embedded default on nfcorpus dev and print the curve as Markdown."""
-    parser = argparse.ArgumentParser(prog="python -m e2rank_integrations.evaluation.tune", description=main.__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds nfcorpus")
-    parser.add_argument("--cache", type=Path, default=Path(".figures"), help="where document vectors are kept")
-    parser.add_argument("--svg", type=Path, help="also draw the curve here; needs matplotlib")
-    options = parser.parse_args(arguments)
-    collection = load_collection(options.data / "nfcorpus", "dev")
-    encoder = E2RankEncoder.embedded(device="cpu", dtype="float32")
-    sweep = Sweep.of(collection, encoder, embed_documents(collection, encoder, cache=options.cache, progress=True))
-    curves = [sweep.curve(first_stage) for first_stage in sweep.first_stages()]
+def tuning_curves(data: Path, encoder: E2RankEncoder, cache: Path) -> list[Curve]:
+    """Every setting on each tuning set, over BM25's list and over the model's own."""
+    curves = []
+    for name, split in TUNING:
+        collection = load_collection(data / name, split)
+        sweep = Sweep.of(collection, encoder, embed_documents(collection, encoder, cache=cache, progress=True))
+        curves += [sweep.curve(first_stage) for first_stage in sweep.first_stages()]
+    return curves
+
+
+def best(curves: Sequence[Curve]) -> tuple[int, float]:
+    """The listed documents and the weight with the best mean gain over plain cosine, each curve counted once."""
+    gains: dict[tuple[int, float], float] = {}
     for curve in curves:
-        sys.stdout.write(f"\n{collection.name}, {curve.first_stage}'s first {DEPTH}:\n\n{as_markdown(curve)}\n")
+        for point in curve.points:
+            key = (point.listed, point.weight)
+            gains[key] = gains.get(key, 0.0) + point.ndcg - curve.plain
+    return max(gains, key=lambda key: gains[key])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the embedded default on the tuning sets and print the curves as Markdown."""
+    parser = argparse.ArgumentParser(prog="python -m e2rank_integrations.evaluation.tune", description=main.__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds nfcorpus and noveleval")
+    parser.add_argument("--adapter", default="auto", metavar="FOLDER", help="a listwise adapter (default: the shipped)")
+    parser.add_argument("--cache", type=Path, default=Path(".figures"), help="where document vectors are kept")
+    parser.add_argument("--svg", type=Path, help="also draw the curves here; needs matplotlib")
+    options = parser.parse_args(arguments)
+    encoder = E2RankEncoder("embedded", listwise_adapter=options.adapter, device="cpu", dtype="float32")
+    curves = tuning_curves(options.data, encoder, options.cache)
+    for curve in curves:
+        sys.stdout.write(f"\n{curve.name}'s first {DEPTH}:\n\n{as_markdown(curve)}\n")
+    listed, weight = best(curves)
+    sys.stdout.write(f"\nbest mean gain: {listed} listed, w = {weight:g}\n")
     if options.svg is not None:
         write_svg(curves, options.svg)
 

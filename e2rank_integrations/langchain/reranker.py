@@ -58,6 +58,9 @@ class E2RankReranker(RerankFields, BaseDocumentCompressor):
     prompt_text_key: str | None = None
     """Metadata key of a shorter text for the prompt; documents without it are listed with their whole text."""
 
+    retrieval_score_key: str | None = None
+    """Metadata key of the first stage's score, for a template that shows it (`insertrank`)."""
+
     vectorstore: Any = Field(default=None, repr=False, exclude=True)
     """Where the documents' vectors are stored: a Chroma collection or a LangChain vector store. A stored vector is used
     where the stored text is the document's own."""
@@ -136,6 +139,7 @@ class E2RankReranker(RerankFields, BaseDocumentCompressor):
             id=document.id,
             prompt_text=self._prompt_text(document),
             metadata=document.metadata,
+            retrieval_score=self._retrieval_score(document),
         )
         state = self._state(document)
         if state is not None:
@@ -144,6 +148,9 @@ class E2RankReranker(RerankFields, BaseDocumentCompressor):
 
     def _prompt_text(self, document: Document) -> str | None:
         return None if self.prompt_text_key is None else document.metadata.get(self.prompt_text_key)
+
+    def _retrieval_score(self, document: Document) -> float | None:
+        return None if self.retrieval_score_key is None else document.metadata.get(self.retrieval_score_key)
 
     def _state(self, document: Document) -> Any:  # noqa: ANN401 - a vector of whatever type the filter left
         state = getattr(document, "state", None) if self.trust_document_state else None

@@ -53,6 +53,7 @@ def candidate_of(
         id=node.node_id,
         prompt_text=None if prompt_mode is None else node.get_content(metadata_mode=prompt_mode),
         metadata=node.metadata,
+        retrieval_score=item.score,
         item=item,
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from e2rank_integrations.errors import InputError, ProfileError, PromptBudgetError
 from e2rank_integrations.text.budget import round_up, share_room
 from e2rank_integrations.text.checks import expect_text
+from e2rank_integrations.text.scores import SOME_SCORE, as_shown
 from e2rank_integrations.text.tokenizer import merged
 from e2rank_integrations.values import PromptPlan, PromptSlot, TokenInput
 
@@ -72,12 +73,20 @@ class InputWriter:
             raise InputError(f"the query takes {len(ids)} tokens of {limit}; shorten it, since a query is never cut")
         return TokenInput(ids, "query")
 
-    def listwise(self, query: str, texts: Sequence[str], asked: int) -> tuple[TokenInput, PromptPlan]:
+    def listwise(
+        self, query: str, texts: Sequence[str], asked: int, scores: Sequence[float | None] | None = None
+    ) -> tuple[TokenInput, PromptPlan]:
         """The listwise prompt (paper, section 3.2 and appendix C) over the first `asked` texts that fit.
+
+        Args:
+            query: What is asked.
+            texts: The candidates, best first.
+            asked: How many of them to list.
+            scores: The first stage's scores, one per text; read only where the template's line has a `{score}` field.
 
         Raises:
             PromptBudgetError: the query and the scaffold leave no room for one document.
-            InputError: there is no document to list.
+            InputError: there is no document to list, or one to be listed lacks the score that the template shows.
             ProfileError: more are asked for than the profile lists, and the floor leaves the last one's mark no room.
         """
         if not texts or asked < 1:
@@ -85,7 +94,8 @@ class InputWriter:
         if asked > self.profile.num_input_docs:
             self._expect_floor(min(asked, len(texts)))
         caps = self.profile.caps
-        lines = [self._line(position, text) for position, text in enumerate(texts[:asked], start=1)]
+        listed = zip(texts[:asked], self._shown_scores(len(texts), asked, scores), strict=True)
+        lines = [self._line(position, text, score) for position, (text, score) in enumerate(listed, start=1)]
         tail = self._tokenizer.encode(self._tail_parts(query))
         room = self._room(len(tail))
         used, cap = share_room([len(line) for line in lines], room=room, cap=caps.listed, floor=caps.floor)
@@ -133,18 +143,35 @@ class InputWriter:
         tail = self._fill(self.profile.template.tail, query=query, task=tasks.listwise, noun=tasks.noun)
         return [*tail, *self._prompt_frame[1]]
 
-    def _line(self, position: int, text: str) -> Line:
+    def _line(self, position: int, text: str, score: str = SOME_SCORE) -> Line:
         text = self._rewritten(text)
         if self.profile.template.collapse_whitespace:
             text = " ".join(text.split())
-        before, after = self._line_frame(position)
+        before, after = self._line_frame(position, score)
         return self._tokenizer.line(before, text, after)
 
-    def _line_frame(self, position: int) -> tuple[list[Part], list[Part]]:
+    def _line_frame(self, position: int, score: str = SOME_SCORE) -> tuple[list[Part], list[Part]]:
         template = self.profile.template
-        before, after = self._frame(template.line, "document", position=str(position))
+        before, after = self._frame(template.line, "document", position=str(position), score=score)
         separator = self._fill(template.separator) if position > 1 else []
         return [*separator, *before], after
+
+    def _shown_scores(self, candidates: int, asked: int, scores: Sequence[float | None] | None) -> list[str]:
+        """The scores of the candidates to be listed as the template shows them, each with room left for text."""
+        given = [None] * candidates if scores is None else scores
+        if len(given) != candidates:
+            raise InputError(f"scores: expected one for each of {candidates} candidates, found {len(given)}")
+        if not self.profile.template.shows_scores:
+            return [SOME_SCORE] * min(asked, candidates)
+        shown = [as_shown(position, score, self.profile.template.name) for position, score in enumerate(given[:asked])]
+        for position, score in enumerate(shown):
+            frame = len(self._line(position + 1, "", score))
+            if frame >= self.profile.caps.floor:
+                raise InputError(
+                    f"candidate {position}: with its retrieval score an empty line of the prompt takes {frame} tokens, "
+                    f"so the floor of {self.profile.caps.floor} leaves no room for text; scale the scores"
+                )
+        return shown
 
     def _rewritten(self, text: str) -> str:
         words = self.profile.document_words

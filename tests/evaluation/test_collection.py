@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from e2rank_integrations.errors import InputError
-from e2rank_integrations.evaluation.collection import Collection, load_collection
+from e2rank_integrations.evaluation.collection import Collection, load_collection, read_excluded
 from tests.evaluation.conftest import DOCUMENTS, QRELS, QUERIES
 
 
@@ -108,3 +108,33 @@ def test_a_collection_made_by_hand_needs_judgements_for_each_query():
         Collection("own", {"d": "text"}, {"a": "x"}, {"b": {"d": 1}})
     with pytest.raises(InputError, match="at least one"):
         Collection("own", {"d": "text"}, {}, {})
+
+
+def test_a_pool_reads_only_its_documents(folder: Path):
+    """In the corpus's order; a document that the corpus lacks is an error, with its id."""
+    loaded = load_collection(folder, pool={"tea", "paris"})
+    assert list(loaded.documents) == ["paris", "tea"]
+    assert loaded.pool
+    assert loaded.qrels == QRELS
+    assert not load_collection(folder).pool
+    with pytest.raises(InputError, match="'elsewhere'"):
+        load_collection(folder, pool={"tea", "elsewhere"})
+
+
+def test_exclusions_are_read_by_query(folder: Path):
+    """A JSON object of lists of ids."""
+    path = folder / "excluded.json"
+    path.write_text('{"q1": ["tea", "paris"], "q2": []}', encoding="utf-8")
+    assert read_excluded(path) == {"q1": {"tea", "paris"}, "q2": set()}
+    assert load_collection(folder, excluded=read_excluded(path)).excluded["q1"] == {"tea", "paris"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"q1": "tea"}', '{"q1": [1]}', "[" * 100_000])
+def test_a_file_that_holds_no_exclusions_is_an_error(folder: Path, content: str):
+    """Quietly excluding nothing would raise every figure."""
+    path = folder / "excluded.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"excluded\.json: expected a JSON object"):
+        read_excluded(path)
+    with pytest.raises(InputError, match=r"nowhere\.json: cannot be read"):
+        read_excluded(folder / "nowhere.json")

@@ -13,8 +13,8 @@ from e2rank_integrations.evaluation.collection import Collection
 from e2rank_integrations.evaluation.compare import compare
 from e2rank_integrations.evaluation.controls import reciprocal_rank_fusion
 from e2rank_integrations.evaluation.embedding import embed_documents
-from e2rank_integrations.evaluation.first_stage import BM25, VectorIndex
-from e2rank_integrations.evaluation.methods import COSINE, DENSE, LISTWISE, PRF, RRF, SEARCH_AGAIN
+from e2rank_integrations.evaluation.first_stage import BM25, DENSE, VectorIndex
+from e2rank_integrations.evaluation.methods import COSINE, LISTWISE, PRF, RRF, SEARCH_AGAIN
 from e2rank_integrations.evaluation.report import Report
 from e2rank_integrations.evaluation.runs import Hit, Hits, Run
 from tests.support.engines import Failing, Recording
@@ -166,7 +166,7 @@ def test_a_report_as_json_holds_figures_and_no_text(report: Report, collection: 
     assert facts["queries"] == 3
     assert [row["name"] for row in facts["rows"]] == [row.name for row in report.rows]
     assert facts["rows"][0]["nDCG@10"] == report["BM25"].scores.mean
-    assert facts["rows"][0]["per_query"] == dict(report["BM25"].scores.per_query)
+    assert facts["rows"][0]["per_query"]["nDCG@10"] == dict(report["BM25"].scores.per_query)
     assert "per_query" not in json.loads(report.to_json())["rows"][0]
     assert not any(secret in text for secret in (*collection.documents.values(), *collection.queries.values()))
 
@@ -187,6 +187,6 @@ def test_a_report_as_table_shows_every_row(report: Report):
 
 def test_another_measure_may_be_asked_for(collection: Collection, qwen_encoder: E2RankEncoder, index: VectorIndex):
     """It heads the column in place of nDCG@10."""
-    found = compare(collection, Reranker(qwen_encoder), index=index, measure="R@2")
+    found = compare(collection, Reranker(qwen_encoder), index=index, measures=["R@2"])
     assert all(row.scores.measure == "R@2" for row in found.rows)
     assert '"R@2"' in found.to_json()

@@ -11,6 +11,7 @@ from e2rank_integrations.evaluation.collection import Collection
 from e2rank_integrations.evaluation.extras import require
 from e2rank_integrations.evaluation.first_stage import BM25
 from e2rank_integrations.evaluation.measures import score
+from e2rank_integrations.evaluation.plots import figure_of
 from e2rank_integrations.evaluation.progress import tracked
 from e2rank_integrations.evaluation.report import Report
 from e2rank_integrations.evaluation.runs import Hit, Run
@@ -19,6 +20,7 @@ USES = {
     "bm25s": lambda: BM25({"a": "text"}),
     "Stemmer": lambda: BM25({"a": "text"}),
     "ir_measures": lambda: score(Run({"q": (Hit("a", 1.0),)}), {"q": {"a": 1}}),
+    "matplotlib": figure_of,
     "rich": lambda: Report("c", 1, 1, "m", ()).table(),
 }
 
@@ -44,9 +46,19 @@ def test_an_error_inside_a_library_is_not_called_a_missing_extra(tmp_path, monke
 
 def test_importing_the_evaluation_loads_neither_torch_nor_its_own_extra():
     """So that a command line may offer it before anything is needed."""
-    heavy = ("torch", "transformers", "bm25s", "Stemmer", "ir_measures", "rich", "langchain_core", "chromadb")
+    heavy = (
+        "torch",
+        "transformers",
+        "bm25s",
+        "Stemmer",
+        "ir_measures",
+        "matplotlib",
+        "rich",
+        "langchain_core",
+        "chromadb",
+    )
     code = (
-        "import sys; from e2rank_integrations.evaluation import compare, figures, tune, subset, demo;"
+        "import sys; from e2rank_integrations.evaluation import command, compare, figures, tune, subset, demo;"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

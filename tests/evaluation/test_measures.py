@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2rank_integrations.errors import InputError
-from e2rank_integrations.evaluation.measures import score
+from e2rank_integrations.evaluation.measures import score, score_all
 from e2rank_integrations.evaluation.runs import Hit, Run
 
 IDS = [f"d{number}" for number in range(14)]
@@ -59,6 +59,19 @@ def test_other_measures_go_by_ir_measures_names():
     """Reciprocal rank, as an example."""
     run = Run({"q": (Hit("x", 2.0), Hit("a", 1.0))})
     assert score(run, {"q": {"a": 1}}, "RR@10").mean == 0.5
+
+
+def test_several_measures_are_those_taken_one_by_one():
+    """In the order asked for, each under the name asked for, though the library may write it another way."""
+    run = Run({"q": (Hit("x", 2.0), Hit("a", 1.0)), "p": ()})
+    qrels = {"q": {"a": 1, "b": 2}, "p": {"a": 1}}
+    names = ["R@100", "RR(rel=2)@10", "nDCG@10", "RR@10", "RR(rel=1)@10"]
+    found = score_all(run, qrels, names)
+    assert [scores.measure for scores in found] == names
+    assert [scores.per_query for scores in found] == [score(run, qrels, name).per_query for name in names]
+    assert found[0].per_query == {"q": 0.5, "p": 0.0}
+    assert found[1].mean == 0.0
+    assert found[3].per_query == found[4].per_query == {"q": 0.5, "p": 0.0}
 
 
 @pytest.mark.parametrize("measure", ["", "nDCG@", "unheard of", "nDCG(x=1)@10", "nDCG@10, AP"])

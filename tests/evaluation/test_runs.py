@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from e2rank_integrations.errors import InputError
-from e2rank_integrations.evaluation.runs import Hit, read_trec_run
+from e2rank_integrations.evaluation.runs import Hit, Run, read_trec_run, run_tag, without, write_trec_run
 
 
 def write(folder: Path, text: str) -> Path:
@@ -40,3 +44,51 @@ def test_a_bad_line_is_an_error_with_file_and_line(tmp_path: Path, line: str, fo
         read_trec_run(path)
     assert f"{path}, line 2" in str(caught.value)
     assert found in str(caught.value)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.permutations([f"d{number}" for number in range(12)]),
+    st.lists(st.sampled_from([0.5, 0.5 + 1e-12, 0.25, 0.0, -1.0, 1e-40, 1e30]), min_size=12, max_size=12),
+)
+def test_a_written_run_is_read_back_in_the_same_order(tmp_path: Path, order: list[str], scores: list[float]):
+    """Whatever the scores: equal, rising, or equal in the single precision in which trec_eval sorts them."""
+    run = Run({"q": tuple(map(Hit, order, scores)), "empty": ()}, "control: RRF")
+    write_trec_run(run, tmp_path / "run.trec")
+    again = read_trec_run(tmp_path / "run.trec")
+    assert [hit.id for hit in again["q"]] == order
+    lines = (tmp_path / "run.trec").read_text(encoding="utf-8").splitlines()
+    single = [np.float32(line.split()[4]) for line in lines]
+    assert all(left > right for left, right in pairwise(single))
+    assert [line.split()[3] for line in lines] == [str(rank) for rank in range(1, 13)]
+    assert {line.split()[5] for line in lines} == {"control-RRF"}
+
+
+def test_scores_that_fall_are_written_as_they_are(tmp_path: Path):
+    """In single precision; only what would change the order is moved."""
+    run = Run({"q": (Hit("a", 0.75), Hit("b", 0.1))})
+    write_trec_run(run, tmp_path / "run.trec")
+    assert [hit.score for hit in read_trec_run(tmp_path / "run.trec")["q"]] == [0.75, 0.1]
+
+
+@pytest.mark.parametrize(("query", "document"), [("a query", "d"), ("q", "a document"), ("q", "")])
+def test_an_id_that_the_format_cannot_hold_is_an_error(tmp_path: Path, query: str, document: str):
+    """White space parts the columns; and no half of a file is left."""
+    with pytest.raises(InputError, match="white space"):
+        write_trec_run(Run({"first": (Hit("d", 1.0),), query: (Hit(document, 1.0),)}), tmp_path / "run.trec")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_excluded_documents_make_room_for_the_next_ones():
+    """They are taken out before the list is cut, so that it keeps its length."""
+    hits = tuple(Hit(key, 1.0) for key in "abcd")
+    assert [hit.id for hit in without(hits, {"a", "c"}, 2)] == ["b", "d"]
+    assert without(hits, frozenset(), 3) == hits[:3]
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"), [("control: RRF", "control-RRF"), ("a/b\\c", "a-b-c"), ("../x", "x"), ("…", "run")]
+)
+def test_a_tag_is_one_word_and_a_safe_file_name(name: str, tag: str):
+    """A run's name may come from anywhere."""
+    assert run_tag(name) == tag

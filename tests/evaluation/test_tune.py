@@ -57,7 +57,7 @@ def test_a_query_without_candidates_is_no_obstacle(sweep: Sweep):
 def test_the_curve_is_a_markdown_table():
     """A row for each number of listed documents, a column for each weight, the control last."""
     points = tuple(Point(listed, weight, listed / 10 + weight / 100) for listed in (3, 1) for weight in (0.5, 0.0))
-    assert as_markdown(Curve("x", 0.4321, points)).splitlines() == [
+    assert as_markdown(Curve("c", "x", 0.4321, points)).splitlines() == [
         "| listed | w = 0 | w = 0.5 | w = 1 (plain cosine) |",
         "|---|---|---|---|",
         "| 1 | 0.1000 | 0.1050 | 0.4321 |",
@@ -69,7 +69,7 @@ def test_the_picture_has_every_line_and_is_the_same_each_time(tmp_path: Path):
     """A panel for each first stage, a line for each number of listed documents, and no date in it."""
     pytest.importorskip("matplotlib.figure", reason="matplotlib draws the curve; only the `docs` group installs it")
     points = tuple(Point(listed, weight, listed / 10) for listed in (1, 3) for weight in (0.0, 0.5))
-    curves = [Curve("BM25", 0.2, points), Curve("dense retrieval", 0.3, points)]
+    curves = [Curve("c", "BM25", 0.2, points), Curve("c", "dense retrieval", 0.3, points)]
     for name in ("a.svg", "b.svg"):
         write_svg(curves, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()

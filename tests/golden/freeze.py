@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PATH = Path(__file__).with_name("ids.json")
-TEMPLATES = ("paper", "readme", "training")
+TEMPLATES = ("paper", "readme", "training", "insertrank")
 LISTED = 6
 CUT_TEXTS = (
     "english", "chinese", "japanese", "korean", "thai", "hindi", "arabic_vowelled", "amharic", "astral", "emoji",
@@ -33,6 +33,12 @@ BUDGETS = (
     reference.Budget(prompt=480, listed=64, floor=8),  # the room binds: short ones give to long ones
     reference.Budget(prompt=300, listed=64, floor=16),  # the floor binds: fewer are listed
 )
+BUDGETS_WITH_SCORES = (
+    reference.Budget(prompt=32768, listed=26, floor=24),
+    reference.Budget(prompt=880, listed=64, floor=24),
+    reference.Budget(prompt=300, listed=64, floor=32),
+)
+"""The same for lines that hold a score, which takes up to twenty tokens of each."""
 
 
 def freeze(tokenizer: PreTrainedTokenizerBase) -> dict[str, list[dict[str, Any]]]:
@@ -96,7 +102,7 @@ def _cut_documents(tokenizer: PreTrainedTokenizerBase) -> Iterator[dict[str, Any
 
 def _cut_prompts(tokenizer: PreTrainedTokenizerBase) -> Iterator[dict[str, Any]]:
     for template in TEMPLATES:
-        for budget in BUDGETS:
+        for budget in BUDGETS_WITH_SCORES if template == "insertrank" else BUDGETS:
             ids = reference.cut_prompt(
                 tokenizer,
                 template,

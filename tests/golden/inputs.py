@@ -102,6 +102,15 @@ LONG_TEXTS = {
 }
 """Texts above the reference's 1,024 words, and above 1,024 characters without as many words."""
 
+SCORES = (
+    (27.318, "27.32"), (19.0, "19.00"), (12.555, "12.55"), (7.0, "7.00"), (0.004, "0.00"), (-0.001, "0.00"),
+    (-3.25, "-3.25"), (1234.5, "1234.50"),
+)  # fmt: skip
+"""First-stage scores by position, again from the first after the last: what is given, and what a prompt shows.
+
+Half-way cases go by the nearest binary number: 12.555 is a little less.
+"""
+
 QUERIES = ("question", "two_words", "chinese", "leading_space", "crlf", "emoji_zwj", "leading_bracket", "json")
 
 TASKS = {

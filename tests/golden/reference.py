@@ -10,6 +10,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.golden.inputs import SCORES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -20,10 +22,16 @@ START = "<|im_start|>user\n"
 CLOSE = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 REFERENCE_WORDS = 1024
 
-OPENINGS = {"paper": ("", ""), "readme": ("", "\n"), "training": ("", "")}
+OPENINGS = {"paper": ("", ""), "readme": ("", "\n"), "training": ("", ""), "insertrank": ("", "")}
 """What stands before the position mark: of the first line, and of each later one."""
-ENDINGS = {"paper": "\n", "readme": EOS, "training": "\n"}
-TAILS = {"paper": "Search Query: {query}", "readme": "Search Query:{query}", "training": "Query: {query}" + EOS}
+ENDINGS = {"paper": "\n", "readme": EOS, "training": "\n", "insertrank": "\n"}
+TAILS = {
+    "paper": "Search Query: {query}",
+    "readme": "Search Query:{query}",
+    "training": "Query: {query}" + EOS,
+    "insertrank": "Search Query: {query}",
+}
+COLLAPSED = {"paper", "insertrank"}
 
 
 def first_words(text: str) -> str:
@@ -48,8 +56,14 @@ def head(task: Mapping[str, str]) -> str:
 
 def line(template: str, position: int, text: str) -> str:
     """One listed document, without its ending."""
-    text = " ".join(text.split()) if template == "paper" else text
-    return f"{OPENINGS[template][position > 1]}[{position}] {text}"
+    text = " ".join(text.split()) if template in COLLAPSED else text
+    score = f"(BM25 score: {SCORES[(position - 1) % len(SCORES)][1]}) " if template == "insertrank" else ""
+    return f"{OPENINGS[template][position > 1]}[{position}] {score}{text}"
+
+
+def scores(count: int) -> list[float]:
+    """The scores of the first candidates, which `insertrank` shows."""
+    return [SCORES[place % len(SCORES)][0] for place in range(count)]
 
 
 def tail(template: str, query: str) -> str:

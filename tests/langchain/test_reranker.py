@@ -15,7 +15,7 @@ from langchain_core.documents import Document
 from pydantic import Field, ValidationError
 
 from e2rank_integrations import Candidate, Reranker
-from e2rank_integrations.errors import EngineMemoryError, VectorError
+from e2rank_integrations.errors import EngineMemoryError, InputError, VectorError
 from e2rank_integrations.langchain import E2RankEmbeddings, E2RankReranker
 from tests.langchain.helpers import documents, ids, scores, snapshot
 from tests.support.engines import Failing
@@ -216,6 +216,17 @@ def test_a_shorter_text_may_stand_in_the_prompt(
     embedded = {item for call in recording.calls for item in call if item.role == "document"}
     assert embedded == {*encoder.document_inputs([TEXTS[0], TEXTS[4], TEXTS[5]])}
     assert {document.page_content for document in ranked} == {TEXTS[0], TEXTS[4], TEXTS[5]}
+
+
+def test_the_first_stages_score_may_stand_in_the_prompt(encoder: E2RankEncoder, recording: Recording) -> None:
+    """`retrieval_score_key` names the metadata that a template with `{score}` shows; without it such a prompt fails."""
+    found = [Document(text, metadata={"bm25": score}) for text, score in zip(TEXTS[:2], (12.345, 7.0), strict=True)]
+    scored = replace(encoder, profile=encoder.profile.with_template("insertrank"))
+    E2RankReranker(encoder=scored, retrieval_score_key="bm25").compress_documents(found, QUERY)
+    prompts = {item for call in recording.calls for item in call if item.role == "listwise"}
+    assert prompts == {scored.listwise_input(QUERY, TEXTS[:2], scores=[12.345, 7.0])[0]}
+    with pytest.raises(InputError, match="score"):
+        E2RankReranker(encoder=scored).compress_documents(found, QUERY)
 
 
 async def test_stored_vectors_are_used(

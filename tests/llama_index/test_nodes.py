@@ -197,6 +197,12 @@ def test_the_default_is_what_llama_index_embeds(embed_model: E2RankEmbedding) ->
         assert carried.embedding == pytest.approx(embed_model.get_text_embedding(text), abs=1e-6)
 
 
+@pytest.mark.parametrize("score", [0.25, None])
+def test_a_nodes_score_is_the_candidates(score: float | None) -> None:
+    """A template that shows the first stage's score finds it on the candidate."""
+    assert candidate_of(NodeWithScore(node=TextNode(text=TEXT), score=score)).retrieval_score == score
+
+
 # Nodes of all kinds through stores.
 
 

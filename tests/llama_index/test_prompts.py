@@ -12,10 +12,11 @@ from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate, RichPro
 from llama_index.core.query_engine import RetrieverQueryEngine
 
 from e2rank_integrations import ListwiseTemplate
+from e2rank_integrations.bundle import bundle_of
 from e2rank_integrations.errors import E2RankError, ProfileError
 from e2rank_integrations.llama_index import E2RankEmbedding, E2RankRerank, E2RankRetriever
 from e2rank_integrations.llama_index.prompts import prompts_of, reworded
-from e2rank_integrations.profiles import TEMPLATES, profile_of
+from e2rank_integrations.profiles import TEMPLATES
 from tests.llama_index.helpers import expect_alike, found_nodes, ids
 from tests.support.passages import QUERIES
 
@@ -33,7 +34,8 @@ DOCUMENTS = ["Bread rises by yeast.", "The Moon {orbits} the Earth.", "{document
 
 
 def prompt_ids(encoder: E2RankEncoder) -> tuple[int, ...]:
-    return encoder.listwise_input("Who {asks}?", DOCUMENTS, len(DOCUMENTS))[0].ids
+    scores = [1.5] * len(DOCUMENTS)  # which some templates show
+    return encoder.listwise_input("Who {asks}?", DOCUMENTS, len(DOCUMENTS), scores)[0].ids
 
 
 def prompts(recording: Recording) -> list[TokenInput]:
@@ -70,7 +72,7 @@ def test_what_is_read_can_be_written_back(encoder: E2RankEncoder, name: str) -> 
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_authors_templates_can_be_written_back(qwen_encoder: E2RankEncoder, name: str) -> None:
+def test_the_named_templates_can_be_written_back(qwen_encoder: E2RankEncoder, name: str) -> None:
     """With control tokens between the lines, separators and all."""
     rerank = E2RankRerank(encoder=qwen_encoder, template=name)
     before = prompt_ids(rerank.encoder)
@@ -329,7 +331,9 @@ def test_prompts_of_a_postprocessor_in_an_engine(
 
 def test_the_default_words_are_the_profiles() -> None:
     """What is shown for a profile is what the paper's template says, whatever the model."""
-    shown: dict[str, Any] = {name: prompt.template for name, prompt in prompts_of(profile_of("embedded")).items()}
+    shown: dict[str, Any] = {
+        name: prompt.template for name, prompt in prompts_of(bundle_of("embedded").profile).items()
+    }
     paper = TEMPLATES["paper"]
     assert shown[LINE] == paper.line
     assert shown[MESSAGE] == f"{paper.head}{{documents}}{paper.tail}"

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.wheel
 
-EXTRAS = ("", "langchain", "llama-index", "chroma", "embedded", "evaluation", "adapter")
+EXTRAS = ("", "langchain", "llama-index", "chroma", "embedded", "evaluation", "adapter", "train")
+# Extras that hold others.
+HOLDS = {"embedded": {"adapter"}, "train": {"adapter", "evaluation"}}
 PACKAGE = ROOT / "e2rank_integrations"
 EXAMPLES = examples(ROOT / "README.md")
 # What an example needs, by the start of the modules that it imports.
@@ -108,6 +110,20 @@ plain, adapted = (E2RankEncoder(MODEL, adapter=a, device="cpu", dtype="float32")
 cosine = float(plain.encode_documents(["this"])[0] @ adapted.encode_documents(["this"])[0])
 assert cosine < .999, cosine
 """,
+    "train": """
+import warnings
+warnings.simplefilter("ignore")  # the trainer's own
+from pathlib import Path
+from e2rank_integrations import E2RankEncoder
+from e2rank_integrations.training.settings import TrainSettings
+from e2rank_integrations.training.slates import TrainingSlate
+from e2rank_integrations.training.trainer import train
+base = E2RankEncoder(MODEL, device="cpu", dtype="float32")
+slates = [TrainingSlate("what?", ("this", "that"), (1, 0)), TrainingSlate("which?", ("those", "these"), (0, 1))]
+train(slates, base, "trained", TrainSettings(objective="listwise", lora_rank=2, batch_size=2), progress=False)
+trained = E2RankEncoder("trained", device="cpu", dtype="float32")
+assert (trained.encode_documents(["this"]) == base.encode_documents(["this"])).all()
+""",
 }
 
 
@@ -179,7 +195,8 @@ def test_the_extra_works(installed: Installed, models: str, tmp_path: Path) -> N
 
 def test_the_other_extras_name_their_pip_command(installed: Installed, models: str, tmp_path: Path) -> None:
     """What needs an extra that is not there says how to install it."""
-    others = {extra: use for extra, use in USES.items() if extra and extra != installed.extra}
+    there = {"", installed.extra, *HOLDS.get(installed.extra, ())}
+    others = {extra: use for extra, use in USES.items() if extra not in there}
     code = f"""
 from e2rank_integrations.errors import E2RankError
 for extra, use in {others!r}.items():

@@ -14,6 +14,7 @@ from e2rank_integrations.profiles import E2RANK, E2RANK_SMALL, EMBEDDED, TEMPLAT
 from e2rank_integrations.text.budget import round_up, share_room
 from e2rank_integrations.text.prompts import InputWriter
 from e2rank_integrations.text.tokenizer import MAX_CHARACTERS
+from tests.golden import reference
 from tests.text.oracle import rendered
 from tests.text.strategies import benign, few, hostile
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from e2rank_integrations.text.tokenizer import LiteralTokenizer
-    from e2rank_integrations.values import PromptPlan
+    from e2rank_integrations.values import PromptPlan, TokenInput
 
 lengths = st.lists(st.one_of(st.integers(1, 20), st.integers(1, 1000)), max_size=12)
 any_text = st.one_of(benign, hostile, st.integers(0, 60).map("word ".__mul__))
@@ -41,6 +42,17 @@ def writer(tokenizer: LiteralTokenizer, template: str = "paper", **caps: int) ->
     """A writer of the E2Rank profile with some caps of its own."""
     caps.setdefault("listed", min(1024, caps.get("prompt", 1024)))
     return InputWriter(replace(E2RANK.with_template(template), caps=Caps(**caps)), tokenizer, 32768)
+
+
+def written(ours: InputWriter, query: str, texts: list[str], asked: int) -> tuple[TokenInput, PromptPlan]:
+    """A prompt of any template: each candidate has a score, which most templates leave out."""
+    return ours.listwise(query, texts, asked, reference.scores(len(texts)))
+
+
+def with_room_for_scores(caps: Caps, template: str) -> Caps:
+    """The same few tokens for a text where its line also holds a score."""
+    more = 20 if TEMPLATES[template].shows_scores else 0
+    return replace(caps, floor=caps.floor + more, listed=caps.listed + more, prompt=caps.prompt + more)
 
 
 # The arithmetic
@@ -126,10 +138,10 @@ def test_every_prompt_keeps_its_caps(
     *, qwen: LiteralTokenizer, template: str, query: str, documents: list[str], caps: Caps, asked: int
 ) -> None:
     """Whatever the texts and the caps, the prompt fits and its plan is true, or the error is the budget's."""
-    profile = replace(E2RANK.with_template(template), caps=caps)
-    ours = InputWriter(profile, qwen, 32768)
+    caps = with_room_for_scores(caps, template)
+    ours = InputWriter(replace(E2RANK.with_template(template), caps=caps), qwen, 32768)
     try:
-        prompt, plan = ours.listwise(query, documents, asked)
+        prompt, plan = written(ours, query, documents, asked)
     except PromptBudgetError:
         assert _least(ours, query, documents[0]) > caps.prompt
         return
@@ -141,16 +153,15 @@ def test_every_prompt_keeps_its_caps(
 
 
 def _tail(ours: InputWriter, query: str) -> tuple[int, ...]:
-    prompt, plan = InputWriter(E2RANK.with_template(ours.profile.template), ours._tokenizer, 32768).listwise(
-        query, ["x"], 1
-    )
+    roomy = InputWriter(E2RANK.with_template(ours.profile.template), ours._tokenizer, 32768)
+    prompt, plan = written(roomy, query, ["x"], 1)
     return prompt.ids[-plan.query_tokens :]
 
 
 def _least(ours: InputWriter, query: str, text: str) -> int:
     """Tokens of the prompt over one document at its floor, measured where there is room."""
     roomy = InputWriter(replace(ours.profile, caps=Caps(floor=ours.profile.caps.floor)), ours._tokenizer, 32768)
-    plan = roomy.listwise(query, [text], 1)[1]
+    plan = written(roomy, query, [text], 1)[1]
     return plan.tokens - plan.slots[0].tokens_after + min(plan.slots[0].tokens_before or 0, ours.profile.caps.floor)
 
 
@@ -243,7 +254,7 @@ def test_the_document_block_does_not_change_within_a_step(
     """Two queries of different length in the same step of 128 tokens share everything before them, id for id."""
     ours = writer(qwen, template, prompt=600)
     texts = [text * 5 for text in documents] + ["word " * 300] * 3
-    (one, one_plan), (two, two_plan) = (ours.listwise("word " * size, texts, 20) for size in (first, second))
+    (one, one_plan), (two, two_plan) = (written(ours, "word " * size, texts, 20) for size in (first, second))
     blocks = [ids.ids[: -plan.query_tokens] for ids, plan in ((one, one_plan), (two, two_plan))]
     same_step = round_up(one_plan.query_tokens, 128) == round_up(two_plan.query_tokens, 128)
     assert one_plan.cap_used < 1024 or two_plan.cap_used < 1024  # the room binds, or the test shows nothing
@@ -273,10 +284,10 @@ def test_a_query_without_room_for_a_document_is_an_error_with_both_numbers(
 ) -> None:
     """What the query and the scaffold take, and what the prompt may have; nothing of the query's words."""
     query = "private " * 300
-    plan = writer(qwen, template).listwise(query, ["x"], 1)[1]
+    plan = written(writer(qwen, template), query, ["x"], 1)[1]
     taken = plan.tokens - plan.slots[0].tokens_after
     with pytest.raises(PromptBudgetError, match=rf"\b{taken}\b.*\b300\b") as caught:
-        writer(qwen, template, prompt=300, listed=300).listwise(query, ["word " * 100], 1)
+        written(writer(qwen, template, prompt=300, listed=300), query, ["word " * 100], 1)
     assert "private" not in str(caught.value)
     assert isinstance(caught.value, InputError)
 

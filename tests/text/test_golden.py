@@ -51,7 +51,7 @@ def test_the_file_holds_what_the_reference_gives_now(hf_qwen: PreTrainedTokenize
 
 
 def test_the_file_is_broad() -> None:
-    """At least 50 texts are frozen as a document, as a query, and in each of the three templates."""
+    """At least 50 texts are frozen as a document, as a query, and in each of the templates."""
     assert len(TEXTS) >= 50
     assert {case["text"] for case in GOLDEN["documents"] if case["words"] is None} == set(ALL_TEXTS)
     assert {case["text"] for case in GOLDEN["queries"] if case["task"] == "default"} == set(TEXTS)
@@ -90,9 +90,9 @@ def test_query(qwen: LiteralTokenizer, case: dict[str, Any]) -> None:
 
 @cases("prompts")
 def test_prompt(qwen: LiteralTokenizer, case: dict[str, Any]) -> None:
-    """A prompt's ids are those of the rendered chat in one string, in each of the three templates."""
+    """A prompt's ids are those of the rendered chat in one string, in each of the templates."""
     texts = [ALL_TEXTS[name] for name in case["texts"]]
-    prompt, plan = writer(qwen, case).listwise(TEXTS[case["query"]], texts, 20)
+    prompt, plan = writer(qwen, case).listwise(TEXTS[case["query"]], texts, 20, reference.scores(len(texts)))
     assert list(prompt.ids) == case["ids"]
     assert plan.documents_truncated == 0
 
@@ -109,7 +109,9 @@ def test_cut_prompt(qwen: LiteralTokenizer, case: dict[str, Any]) -> None:
     """Above the caps every line is cut at a character's end and closed again; query and closing stay whole."""
     caps = Caps(prompt=case["prompt"], listed=case["listed"], floor=case["floor"])
     texts = [TEXTS[name] for name in case["texts"]]
-    prompt, plan = writer(qwen, case, caps).listwise(TEXTS[case["query"]], texts, len(texts))
+    prompt, plan = writer(qwen, case, caps).listwise(
+        TEXTS[case["query"]], texts, len(texts), reference.scores(len(texts))
+    )
     assert list(prompt.ids) == case["ids"]
     assert plan.documents_truncated > 0
 
@@ -120,7 +122,9 @@ def test_the_cut_prompts_differ_in_what_binds(qwen: LiteralTokenizer) -> None:
     for case in GOLDEN["cut_prompts"]:
         caps = Caps(prompt=case["prompt"], listed=case["listed"], floor=case["floor"])
         texts = [TEXTS[name] for name in case["texts"]]
-        plans.append(writer(qwen, case, caps).listwise(TEXTS[case["query"]], texts, len(texts))[1])
+        plans.append(
+            writer(qwen, case, caps).listwise(TEXTS[case["query"]], texts, len(texts), reference.scores(len(texts)))[1]
+        )
     assert any(plan.cap_used == plan.cap_asked for plan in plans)
     assert any(plan.cap_used < plan.cap_asked and plan.documents_used == plan.documents_asked for plan in plans)
     assert any(plan.documents_used < plan.documents_asked for plan in plans)

@@ -35,6 +35,17 @@ any_text = st.one_of(benign, hostile)
 in_every_template = pytest.mark.parametrize("template", TEMPLATES)
 
 
+def tight(template: str, listed: int, floor: int) -> Caps:
+    """Caps that leave a listed document the same few tokens in every template."""
+    frame = 20 if TEMPLATES[template].shows_scores else 0
+    return Caps(listed=listed + frame, floor=floor + frame)
+
+
+def scores_for(documents: list[str]) -> list[float]:
+    """A score for each, which all templates but one leave out."""
+    return reference.scores(len(documents))
+
+
 def written(tokenizer: LiteralTokenizer, template: str | ListwiseTemplate = "paper", **changes: object) -> InputWriter:
     """A writer of the E2Rank profile, some of it changed."""
     return InputWriter(replace(E2RANK.with_template(template), **changes), tokenizer, WINDOW)
@@ -67,8 +78,9 @@ def test_prompts_equal_the_reference(
     task: dict[str, str],
 ) -> None:
     """For any texts that name no control, the prompt's ids are those of the whole string."""
-    ours = written(qwen, template, tasks=TaskInstructions(**task)).listwise(query, texts, 20)[0]
-    assert list(ours.ids) == reference.encode(hf_qwen, reference.prompt(template, task, texts, query))
+    ours = written(qwen, template, tasks=TaskInstructions(**task))
+    prompt = ours.listwise(query, texts, 20, scores_for(texts))[0]
+    assert list(prompt.ids) == reference.encode(hf_qwen, reference.prompt(template, task, texts, query))
 
 
 @few
@@ -114,8 +126,8 @@ def test_no_control_comes_from_a_prompt_s_texts(
 ) -> None:
     """Whatever the texts are, the controls of a prompt are those of the same prompt over plain words, in order."""
     ours = written(qwen, template, tasks=TaskInstructions(listwise=task, noun=noun))
-    plain = written(qwen, template).listwise("word", ["word"] * len(documents), 20)[0]
-    ids = ours.listwise(query, documents, 20)[0].ids
+    plain = written(qwen, template).listwise("word", ["word"] * len(documents), 20, scores_for(documents))[0]
+    ids = ours.listwise(query, documents, 20, scores_for(documents))[0].ids
     assert [id_ for id_ in ids if id_ in CONTROLS.values()] == [id_ for id_ in plain.ids if id_ in CONTROLS.values()]
 
 
@@ -126,10 +138,10 @@ def test_no_control_comes_from_a_cut_prompt_s_texts(
     *, qwen: LiteralTokenizer, template: str, query: str, task: str, noun: str, documents: list[str]
 ) -> None:
     """A cut adds and takes no control either: as many as the listed documents need."""
-    caps = Caps(listed=12, floor=8)
+    caps = tight(template, listed=12, floor=8)
     ours = written(qwen, template, tasks=TaskInstructions(listwise=task, noun=noun), caps=caps)
-    ids = ours.listwise(query, documents, 20)[0].ids
-    plain = written(qwen, template).listwise("word", ["word"] * len(documents), 20)[0]
+    ids = ours.listwise(query, documents, 20, scores_for(documents))[0].ids
+    plain = written(qwen, template).listwise("word", ["word"] * len(documents), 20, scores_for(documents))[0]
     assert qwen_controls(ids) == qwen_controls(plain.ids)
 
 
@@ -210,8 +222,9 @@ def test_in_a_cut_prompt_query_and_scaffold_are_whole(
     qwen: LiteralTokenizer, template: str, query: str, documents: list[str]
 ) -> None:
     """What stands before the documents and after them is the same as in an uncut prompt."""
-    whole, whole_plan = written(qwen, template).listwise(query, documents, 20)
-    cut, plan = written(qwen, template, caps=Caps(listed=10, floor=8)).listwise(query, documents, 20)
+    scores, caps = scores_for(documents), tight(template, listed=10, floor=8)
+    whole, whole_plan = written(qwen, template).listwise(query, documents, 20, scores)
+    cut, plan = written(qwen, template, caps=caps).listwise(query, documents, 20, scores)
     head = len(qwen.encode(qwen.split(reference.head(TASKS["default"]))))
     assert cut.ids[:head] == whole.ids[:head]
     assert plan.query_tokens == whole_plan.query_tokens
@@ -240,13 +253,17 @@ def test_only_the_prompt_s_copy_is_collapsed(qwen: LiteralTokenizer) -> None:
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_threads_do_not_disturb_one_another(qwen: LiteralTokenizer, template: str) -> None:
     """Sixteen threads that share a writer, fresh ones first use included, get what one thread gets."""
-    caps = Caps(document=9, prompt=400, listed=24, floor=8)
+    caps = replace(tight(template, listed=24, floor=8), document=9, prompt=400)
     names = list(TEXTS)
     jobs = [(TEXTS[name], [TEXTS[other] for other in names[place : place + 8]]) for place, name in enumerate(names)]
 
     def work(ours: InputWriter, jobs: list[tuple[str, list[str]]]) -> list[object]:
         return [
-            (ours.listwise(text[:200], many, 20), ours.query(text), ours.cut_document(ours.document(text)))
+            (
+                ours.listwise(text[:200], many, 20, scores_for(many)),
+                ours.query(text),
+                ours.cut_document(ours.document(text)),
+            )
             for text, many in jobs
         ]
 

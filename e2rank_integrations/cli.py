@@ -1,0 +1,54 @@
+"""The command `e2rank`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from e2rank_integrations import __version__
+from e2rank_integrations.errors import E2RankError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "evaluate": ("e2rank_integrations.evaluation.command", "measure reranking on judged data, with controls beside it"),
+    "train": ("e2rank_integrations.training.command", "train the listwise ability into an embedding model"),
+}
+"""By the command's name, its module (`add_arguments`, `run`) and what it does."""
+
+FAILED = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        The exit status: 0, or 2 after an error of this package, which is printed on stderr.
+    """
+    options = _parser().parse_args(arguments)
+    options.arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status: int = options.run(options)
+    except E2RankError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return FAILED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="e2rank", description="Measure and train listwise embedding rerankers.")
+    parser.add_argument("--version", action="version", version=f"e2rank-integrations {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (module, about) in COMMANDS.items():
+        room = import_module(module)
+        command = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        room.add_arguments(command)
+        command.set_defaults(run=room.run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

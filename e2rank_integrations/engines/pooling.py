@@ -1,0 +1,36 @@
+"""Between token ids and vectors: padding a batch, and pooling its hidden states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from e2rank_integrations.profiles import Pooling
+
+
+def padded(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and their boolean mask, both of shape (sequences, longest), padded on the right.
+
+    The mask comes from the lengths and never from a pad id, which in Qwen3 is also the pooled token.
+    """
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    longest = int(lengths.max())
+    ids = torch.zeros(len(sequences), longest, dtype=torch.long)
+    for row, sequence in zip(ids, sequences, strict=True):
+        row[: len(sequence)] = torch.tensor(sequence)
+    return ids, torch.arange(longest) < lengths[:, None]
+
+
+def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """One vector per sequence, from shape (batch, tokens, width) to (batch, width)."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "last":
+        last = mask.sum(dim=1) - 1
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    weights = mask[:, :, None].to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
