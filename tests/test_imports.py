@@ -37,7 +37,14 @@ MODULES = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")
 )
-ENGINE = {"e2rank_integrations.engines.local", "e2rank_integrations.engines.loading"}
+ENGINE = (
+    "e2rank_integrations.engines.local", "e2rank_integrations.engines.loading", "e2rank_integrations.engines.pooling",
+)  # fmt: skip
+TRAINING = tuple(
+    f"e2rank_integrations.training.{name}"
+    for name in ("batches", "lora", "losses", "models", "result", "trainable", "trainer")
+)
+MTEB = "e2rank_integrations.evaluation.mteb"
 NEEDING_EXTRAS = (
     "e2rank_integrations.langchain", "e2rank_integrations.llama_index", "e2rank_integrations.components",
     "e2rank_integrations.stores.chroma", "e2rank_integrations.demo",
@@ -93,7 +100,7 @@ def test_importing_the_package_loads_nothing_else() -> None:
 
 def test_no_module_above_the_engines_loads_torch() -> None:
     """Importing an adapter, the core or the evaluation loads no torch: only the first forward does."""
-    modules = [name for name in MODULES if name not in ENGINE]
+    modules = [name for name in MODULES if name not in (*ENGINE, *TRAINING, MTEB)]
     assert "e2rank_integrations.langchain.reranker" in modules
     code = f"""
 import importlib, json, sys
@@ -109,7 +116,7 @@ print(json.dumps(heavy))
 
 def test_the_core_needs_no_extra() -> None:
     """Whatever is not an adapter or a store can be imported with the hard dependencies alone."""
-    modules = [name for name in MODULES if not name.startswith(NEEDING_EXTRAS)]
+    modules = [name for name in MODULES if not name.startswith((*NEEDING_EXTRAS, *TRAINING, MTEB))]
     assert len(modules) > 20
     python(WITHOUT.format(absent=EXTRAS) + f"import importlib\nfor n in {modules!r}: importlib.import_module(n)")
 
@@ -129,7 +136,7 @@ def test_langchain_needs_langchain_core_alone() -> None:
         ("Stemmer", REQUIRE.format("Stemmer"), "evaluation"),
         ("ir_measures", REQUIRE.format("ir_measures"), "evaluation"),
         ("rich", REQUIRE.format("rich.table"), "evaluation"),
-        ("peft", "from e2rank_integrations.engines.loading import _with_adapter; _with_adapter(None, '.')", "adapter"),
+        ("peft", "from e2rank_integrations.engines.loading import _wrapped; _wrapped(None, '.')", "adapter"),
     ],
 )
 def test_a_missing_extra_names_the_pip_command(absent: str, use: str, extra: str, tmp_path: Path) -> None:

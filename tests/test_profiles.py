@@ -45,7 +45,7 @@ def test_the_defaults_are_those_of_the_method() -> None:
 def test_the_default_caps() -> None:
     """Document, listed document, prompt and floor of each profile, in tokens."""
     assert [_limits(profile) for profile in (E2RANK, E2RANK_SMALL)] == [(8192, 1024, 32768, 64), (512, 128, 4096, 32)]
-    assert _limits(EMBEDDED) == (256, 512, 512, 24)
+    assert _limits(EMBEDDED) == (256, 80, 512, 24)
     assert E2RANK.caps.query_step == 128
     assert replace(E2RANK_SMALL, name="e2rank", caps=Caps()) == E2RANK
 

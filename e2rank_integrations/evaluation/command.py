@@ -73,7 +73,6 @@ def _methods(options: Namespace) -> Methods:
     collection = load_collection(options.data, options.split, excluded=excluded, pool=pool)
     reranker = Reranker(_encoder(options), num_input_docs=options.num_input_docs, query_weight=options.query_weight)
     settings = from_options(options)
-    reranker.encoder.warmup()
     index = embed_documents(collection, reranker.encoder, cache=options.cache, progress=True)
     first_stage = stage or _search(options, collection.documents, index)
     return Methods.of(collection, reranker, index, first_stage, depth=options.depth, settings=settings)

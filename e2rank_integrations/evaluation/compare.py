@@ -55,7 +55,6 @@ def compare(
         InputError: no such measure, a run with documents that the collection lacks, or a pool without a run.
         MissingExtraError: the `evaluation` extra is not installed.
     """
-    reranker.encoder.warmup()
     index = embed_documents(collection, reranker.encoder, progress=progress) if index is None else index
     methods = Methods.of(collection, reranker, index, first_stage, depth=depth, settings=settings)
     return compared(methods, measures, progress=progress)
@@ -64,6 +63,7 @@ def compare(
 def compared(methods: Methods, measures: Sequence[str] = MEASURES, *, progress: bool = True) -> Report:
     """The report of methods that are set up, see `compare`."""
     parsed_measures(measures)  # before the work, not after it
+    methods.reranker.encoder.warmup()  # so that no query pays for loading
     collection = methods.collection
     queries = tracked(list(collection.queries), f"ranking {collection.name}", show=progress)
     answers = {query: methods.answer(query) for query in queries}

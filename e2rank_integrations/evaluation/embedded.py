@@ -25,7 +25,7 @@ from e2rank_integrations.evaluation.embedding import embed_documents
 from e2rank_integrations.evaluation.files import written_whole
 from e2rank_integrations.evaluation.first_stage import BM25, DENSE
 from e2rank_integrations.evaluation.measures import score
-from e2rank_integrations.evaluation.methods import COSINE, LISTWISE, RRF, SEARCH_AGAIN, Methods
+from e2rank_integrations.evaluation.methods import COSINE, LISTWISE, PRF, RRF, SEARCH_AGAIN, Methods
 from e2rank_integrations.evaluation.runs import Run, read_trec_run
 from e2rank_integrations.evaluation.tune import TUNING, best, tuning_curves
 from e2rank_integrations.profiles import EMBEDDED, TEMPLATES
@@ -148,7 +148,8 @@ def _ndcg_rows(stage: str, columns: Sequence[Column], setting: tuple[int, float]
     yield COSINE, [entry.figure(entry.untrained, COSINE) for entry in columns]
     yield "listwise, untrained (1 document, w = .8)", [entry.figure(entry.untrained, LISTWISE) for entry in columns]
     for place in range(len(columns[0].adapters)):
-        yield _seed(place), [entry.figure(entry.adapters[place], LISTWISE) for entry in columns]
+        yield _name(place), [entry.figure(entry.adapters[place], LISTWISE) for entry in columns]
+    yield f"{PRF} (3 documents, 0.6)", [entry.figure(entry.untrained, PRF) for entry in columns]
     documents, weight = setting
     yield f"control: vector PRF, tuned ({documents} documents, {weight:g})", [entry.feedback for entry in columns]
     yield "control: fusion with BM25 (RRF)", [entry.figure(entry.untrained, RRF) for entry in columns]
@@ -163,15 +164,15 @@ def _recall_rows(stage: str, columns: Sequence[Column]) -> Iterator[Line]:
         yield DENSE, [*(entry.figure(entry.untrained, DENSE, _RECALL) for entry in known), *blank]
     yield "search again, untrained", [*(_again(entry, entry.untrained) for entry in known), *blank]
     for place in range(len(columns[0].adapters)):
-        yield f"search again, {_seed(place)}", [*(_again(entry, entry.adapters[place]) for entry in known), *blank]
+        yield f"{_name(place)}, search again", [*(_again(entry, entry.adapters[place]) for entry in known), *blank]
 
 
 def _again(entry: Column, report: Report) -> float | None:
     return entry.figure(report, SEARCH_AGAIN, _RECALL)
 
 
-def _seed(place: int) -> str:
-    return f"**listwise, seed {place}{' (shipped)' if place == 0 else ''}**"
+def _name(place: int) -> str:
+    return "**listwise, the shipped adapter**" if place == 0 else f"listwise, the same recipe again ({place})"
 
 
 def _table(title: str, columns: Sequence[Column], rows: Iterator[Line]) -> list[str]:
@@ -214,7 +215,9 @@ def page(data: Path, adapters: Sequence[E2RankEncoder], base: E2RankEncoder, cac
 def tuning(curves: Sequence[Curve]) -> str:
     """What the profile's two numbers were chosen by."""
     listed, weight = best(curves)
-    lines = [_TUNING.format(listed=listed, weight=weight)]
+    lines = [
+        _TUNING.format(listed=listed, weight=weight, given=EMBEDDED.num_input_docs, given_weight=EMBEDDED.query_weight)
+    ]
     for curve in curves:
         lines += ["", f"{curve.name}:", "", as_markdown(curve)]
     return "\n".join(lines)
@@ -223,7 +226,8 @@ def tuning(curves: Sequence[Curve]) -> str:
 _TUNING = """## The tuning sets
 
 nDCG@10 of the shipped adapter over the documents listed in the prompt and the query's weight w. The best mean gain over
-plain cosine, each table counted once, is that of {listed} listed and w = {weight:g}.
+plain cosine, each table counted once, is that of {listed} listed and w = {weight:g}. The profile has {given} and
+{given_weight:g}, which were best for the recipe's first training; no test set had been measured then.
 
 ![nDCG@10 over the query weight](embedded-profile.svg)"""
 

@@ -33,6 +33,12 @@ INSTRUCTION, MESSAGE, LINE = NAMES
 DOCUMENTS = ["Bread rises by yeast.", "The Moon {orbits} the Earth.", "{documents} {query} {task}"]
 
 
+@pytest.fixture
+def embed_model(encoder: E2RankEncoder) -> E2RankEmbedding:
+    """The embedded model, counted, with the paper's words: its own prompt has none but the query."""
+    return E2RankEmbedding(encoder=encoder, template="paper")
+
+
 def prompt_ids(encoder: E2RankEncoder) -> tuple[int, ...]:
     scores = [1.5] * len(DOCUMENTS)  # which some templates show
     return encoder.listwise_input("Who {asks}?", DOCUMENTS, len(DOCUMENTS), scores)[0].ids
@@ -178,10 +184,10 @@ def test_new_words_change_no_vector(
     }
 
 
-def test_components_keep_their_own_words(embed_model: E2RankEmbedding, encoder: E2RankEncoder) -> None:
+def test_components_keep_their_own_words(embed_model: E2RankEmbedding) -> None:
     """What one reranker is told reaches no other component of the same model, nor a copy made before."""
     one, other = E2RankRerank(embed_model=embed_model), E2RankRerank(embed_model=embed_model)
-    before, copied = prompt_ids(encoder), one.model_copy()
+    before, copied = prompt_ids(embed_model.encoder), one.model_copy()
     one.update_prompts({INSTRUCTION: PromptTemplate("Otherwise")})
     assert prompt_ids(one.encoder) != before
     assert {prompt_ids(each.encoder) for each in (other, copied, embed_model)} == {before}
@@ -218,7 +224,7 @@ WRONG = {
     "field in the instruction": {INSTRUCTION: PromptTemplate("Rank {documents}")},
     "no document in the line": {LINE: PromptTemplate("[{position}]\n")},
     "document twice": {LINE: PromptTemplate("[{position}] {document} {document}\n")},
-    "stray field in the line": {LINE: PromptTemplate("[{position}] {document} {score}\n")},
+    "stray field in the line": {LINE: PromptTemplate("[{position}] {document} {source}\n")},
     "line that begins with a space": {LINE: PromptTemplate(" {document}\n")},
     "line that does not end": {LINE: PromptTemplate("[{position}] {document} ")},
     "message that runs into the first line": {MESSAGE: PromptTemplate("{task}: {documents}{query}")},
@@ -252,7 +258,7 @@ async def test_wrong_words_are_refused(rerank: E2RankRerank, name: str) -> None:
         ("no query", r"\{query\} once"),
         ("stray field in the message", r"\{mood\}"),
         ("field in the instruction", "rerank_instruction"),
-        ("stray field in the line", r"\{score\}"),
+        ("stray field in the line", r"\{source\}"),
         ("string", "rerank_instruction.*str"),
         ("chat", "ChatPromptTemplate"),
     ],
@@ -330,9 +336,9 @@ def test_prompts_of_a_postprocessor_in_an_engine(
 
 
 def test_the_default_words_are_the_profiles() -> None:
-    """What is shown for a profile is what the paper's template says, whatever the model."""
+    """What is shown for a profile is what its template says, whatever the model."""
     shown: dict[str, Any] = {
-        name: prompt.template for name, prompt in prompts_of(bundle_of("embedded").profile).items()
+        name: prompt.template for name, prompt in prompts_of(bundle_of("any/model").profile).items()
     }
     paper = TEMPLATES["paper"]
     assert shown[LINE] == paper.line

@@ -88,10 +88,9 @@ def test_prompts_equal_the_reference(
 def test_embedded_inputs_equal_hugging_face_s(
     bert: LiteralTokenizer, hf_bert: PreTrainedTokenizerBase, texts: list[str], query: str
 ) -> None:
-    """The embedded model's inputs are `[CLS] … [SEP]` as its own tokenizer frames them."""
-    ours = InputWriter(EMBEDDED, bert, BERT_WINDOW)
-    listed = "".join(f"[{number}] {' '.join(text.split())}\n" for number, text in enumerate(texts, start=1))
-    message = f"{EMBEDDED.tasks.listwise}:\nDocuments:\n{listed}Search Query: {query}"
+    """The embedded model's inputs are `[CLS] … [SEP]` as its own tokenizer frames them, a prompt's lines as well."""
+    ours = InputWriter(replace(EMBEDDED, caps=replace(EMBEDDED.caps, listed=512)), bert, BERT_WINDOW)
+    message = "".join(f"{' '.join(text.split())}[SEP]" for text in texts) + query
     assert list(ours.query(query).ids) == hf_bert(query)["input_ids"]
     assert list(ours.document(query).ids(512)) == hf_bert(query)["input_ids"]
     assert list(ours.listwise(query, texts, 20)[0].ids) == hf_bert(message)["input_ids"]
@@ -150,12 +149,13 @@ def test_no_control_comes_from_a_cut_prompt_s_texts(
 def test_no_control_comes_from_embedded_texts(
     bert: LiteralTokenizer, query: str, task: str, noun: str, documents: list[str]
 ) -> None:
-    """Each input of the embedded model holds one `[CLS]`, one `[SEP]`, and no other control."""
+    """Each input of the embedded model holds one `[CLS]`, one `[SEP]` (a prompt one more a document), and no other."""
     profile = replace(EMBEDDED, tasks=TaskInstructions(query=task, listwise=task, noun=noun))
     ours = InputWriter(profile, bert, BERT_WINDOW)
     ids = [ours.query(query).ids, *(ours.cut_document(ours.document(text)).ids for text in documents)]
-    for item in (*ids, ours.listwise(query, documents, 3)[0].ids):
-        assert bert_controls(item) == {101: 1, 102: 1}
+    prompt, plan = ours.listwise(query, documents, 3)
+    for item, ends in [*((item, 1) for item in ids), (prompt.ids, plan.documents_used + 1)]:
+        assert bert_controls(item) == {101: 1, 102: ends}
         assert (item[0], item[-1]) == (101, 102)
 
 
