@@ -93,22 +93,22 @@ class E2RankEncoder:
         profile: What the checkpoint wants; by default that of the E2Rank family, or of `embedded`.
         revision: Branch, tag or commit on the hub.
         adapter: Folder of a LoRA adapter to merge into the weights.
-        listwise_adapter: Folder of a LoRA adapter that is switched on for listwise prompts alone: the vectors of
-            queries and documents stay the model's own, and so does every index. `auto` is the one that comes with
-            the model, if any; None is none.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         dtype: `auto` (bfloat16 where the hardware computes in it, else float32), `float32`, `bfloat16`, `float16`.
         custom_engine: Where to run the model instead of in this process; the model's tokenizer is used all the same.
+        listwise_adapter: Folder of a LoRA adapter that is switched on for listwise prompts alone: the vectors of
+            queries and documents stay the model's own, and so does every index. `auto` is the one that comes with
+            the model, if any; None is none.
     """
 
     model: str = DEFAULT_MODEL
     profile: Profile = None  # type: ignore[assignment]  # settled below
     revision: str | None = None
     adapter: str | None = None
-    listwise_adapter: str | None = "auto"
     device: str = "auto"
     dtype: DType = "auto"
     custom_engine: Engine | None = None
+    listwise_adapter: str | None = "auto"
 
     def __post_init__(self) -> None:
         if isinstance(self.model, os.PathLike):

@@ -75,7 +75,7 @@ def slow_joint(encoder: E2RankEncoder, slates: list[TrainingSlate], draws: list[
 def joint_parts(encoder: E2RankEncoder, slates: list[TrainingSlate], draws: list[Draw], **changes) -> dict[str, float]:
     settings = replace(JOINT, **changes)
     model, batches = prepared(slates, encoder, settings, {}, progress=False)
-    return {name: float(value) for name, value in model(**batches(draws)).items()}
+    return {name: float(value.detach()) for name, value in model(**batches(draws)).items()}
 
 
 def test_the_joint_loss_is_the_papers_over_the_encoders_vectors(
@@ -153,7 +153,7 @@ def test_a_step_lowers_the_loss_of_a_toy_slate(tiny: E2RankEncoder) -> None:
             if parameter.grad is not None:
                 parameter.sub_(1e-4 * parameter.grad)
         moved = cosines_of(model, batch) - cosines
-        assert float(model(**batch)["loss"]) < float(before)
+        assert float(model(**batch)["loss"].detach()) < float(before.detach())
     assert moved[0] > moved[-1]
 
 
@@ -189,7 +189,7 @@ def test_the_listwise_loss_is_over_the_blend_and_the_source(
         info.append(minus_log_share(logits, [texts.index(slate.documents[place]) for place in slate.positives]))
         ranks += pair_losses([float(vectors[slate.documents[place]] @ blend) for place in slate.ranking], 0.1)
     model, batches = frozen
-    found = {name: float(value) for name, value in model(**batches(draws)).items()}
+    found = {name: float(value.detach()) for name, value in model(**batches(draws)).items()}
     expected = {"loss": 0.5 * mean(info) + 1.5 * mean(ranks), "infonce": mean(info), "ranknet": mean(ranks)}
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
@@ -203,7 +203,7 @@ def test_a_corpus_adds_negatives(tiny: E2RankEncoder, slates: list[TrainingSlate
     for given in (texts, more):
         corpora = {"animals": Corpus(given, tiny.encode_documents(given))}
         model, batches = prepared(some, tiny, LISTWISE, corpora, progress=False)
-        parts.append({name: float(value) for name, value in model(**batches(whole(0, 1))).items()})
+        parts.append({name: float(value.detach()) for name, value in model(**batches(whole(0, 1))).items()})
     assert parts[1]["infonce"] > parts[0]["infonce"]
     assert parts[1]["ranknet"] == pytest.approx(parts[0]["ranknet"], rel=1e-5)
 
