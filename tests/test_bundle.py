@@ -12,7 +12,7 @@ import torch
 from transformers import Qwen3Model
 
 from e2rank_integrations import E2RankEncoder
-from e2rank_integrations.bundle import FILE, bundle_of, read_bundle, write_bundle
+from e2rank_integrations.bundle import EMBEDDED_FOLDER, FILE, bundle_of, read_bundle, write_bundle
 from e2rank_integrations.errors import CheckpointError
 from e2rank_integrations.profiles import (
     E2RANK,
@@ -218,3 +218,23 @@ def test_components_take_a_trained_folder_by_its_path(adapter: Path) -> None:
     assert bare.model_dump()["listwise_adapter"] is None
     assert ModelFields(**bare.model_dump()).encoder == bare.encoder
     assert ModelFields(encoder=opened(adapter, listwise_adapter=None)).listwise_adapter is None
+
+
+def test_the_shipped_adapter_says_what_it_is(embedded_encoder: E2RankEncoder) -> None:
+    """Its file names the profile that users get and the weights that it was trained on; its card, where it is from."""
+    bundle = read_bundle(EMBEDDED_FOLDER)
+    assert (bundle.profile, bundle.base_model) == (EMBEDDED, "embedded")
+    assert bundle.base_weights == embedded_encoder.checkpoint.digest
+    assert sum(path.stat().st_size for path in EMBEDDED_FOLDER.iterdir()) < 5 * 2**20
+    card = (EMBEDDED_FOLDER / "README.md").read_text(encoding="utf-8")
+    assert all(section in card for section in ("license:", "## Data", "## Settings", "## Figures"))
+
+
+def test_the_shipped_adapter_moves_prompts_alone(embedded_encoder: E2RankEncoder) -> None:
+    """Every index of all-MiniLM-L6-v2 keeps working: its vectors, bit for bit; and the adapter is not idle."""
+    base, texts = replace(embedded_encoder, listwise_adapter=None), ["Apples fall from trees.", "Tea is hot."]
+    assert (embedded_encoder.encode_documents(texts) == base.encode_documents(texts)).all()
+    assert (embedded_encoder.encode_queries(texts) == base.encode_queries(texts)).all()
+    adapted, plain = (each.encode_listwise("Why?", texts)[0][0] for each in (embedded_encoder, base))
+    assert float(adapted @ plain) < 0.999
+    assert embedded_encoder.fingerprint == base.fingerprint
