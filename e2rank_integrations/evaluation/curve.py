@@ -27,12 +27,15 @@ def as_markdown(curve: Curve) -> str:
 
 
 def write_svg(curves: Sequence[Curve], path: Path) -> None:
-    """Draw one panel for each first stage."""
-    figure = figure_of(len(curves))
+    """Draw one panel for each curve: points of nDCG@10 above plain cosine over the query weight."""
+    figure = figure_of(len(curves), width=3.4)
     for axes, curve in zip(figure.axes, curves, strict=True):
         for listed in curve.listed:
-            axes.plot(*zip(*curve.line(listed), strict=True), marker=".", label=f"{listed} listed")
-        axes.axhline(curve.plain, color="black", linestyle="--", label="plain cosine")
-        axes.set(title=curve.name, xlabel="query weight w", ylabel="nDCG@10")
-        axes.legend(loc="lower right", fontsize="small")
+            line = curve.line(listed)
+            gains = [100 * (ndcg - curve.plain) for _, ndcg in line]
+            axes.plot([weight for weight, _ in line], gains, marker=".", label=f"{listed} listed")
+        axes.axhline(0, color="black", linestyle="--", label="plain cosine")
+        axes.set(title=curve.name, xlabel="query weight w")
+    figure.axes[0].set_ylabel("points of nDCG@10 above plain cosine")
+    figure.axes[0].legend(fontsize="small")
     save_svg(figure, path)

@@ -229,7 +229,7 @@ nDCG@10 of the shipped adapter over the documents listed in the prompt and the q
 plain cosine, each table counted once, is that of {listed} listed and w = {weight:g}. The profile has {given} and
 {given_weight:g}, which were best for the recipe's first training; no test set had been measured then.
 
-![nDCG@10 over the query weight](embedded-profile.svg)"""
+![Points of nDCG@10 above plain cosine over the query weight](embedded-profile.svg)"""
 
 _HEAD = """# The embedded default's figures
 
