@@ -116,8 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = replace(SETTINGS, seed=options.seed)
     training = train(slates, encoder, options.out, settings, corpora=corpora, resume=options.resume)
     write_bundle(options.out, EMBEDDED, base_model=encoder.model, base_weights=encoder.checkpoint.digest)
-    card = Card(licence="cc-by-sa-4.0", data=tuple(source.terms for source in SOURCES), command=_command(options.seed))
-    write_card(options.out, encoder, settings, slates, card)
+    card = Card(licence="apache-2.0", data=tuple(source.terms for source in SOURCES), command=_command(options.seed))
+    write_card(options.out, replace(encoder, profile=EMBEDDED), settings, slates, card)
     sys.stdout.write(f"{training.steps} steps over {training.slates} slates; the result is in {options.out}\n")
 
 
