@@ -145,15 +145,14 @@ class Methods:
 
     def listwise(self, query_id: str, candidates: Hits, query_vector: Vector) -> Ranking:
         """The candidates reranked."""
-        query, texts = self.collection.queries[query_id], self._stored(hit.id for hit in candidates)
-        if self._gives_query:
-            return self.reranker.rank(query, texts, query_vector=query_vector)
-        return rank(self.reranker, query, texts, self.settings)
+        query, texts = self.collection.queries[query_id], self._stored(candidates)
+        given = query_vector if self._gives_query else None
+        return rank(self.reranker, query, texts, self.settings, query_vector=given)
 
     @property
     def _gives_query(self) -> bool:
         """Whether the plain query's vector goes into the listwise ranking from here, rather than being made there."""
-        return query_weight(self.reranker) > 0 and not self.settings.description
+        return query_weight(self.reranker) > 0
 
     @property
     def _hidden(self) -> AbstractSet[str]:
@@ -192,15 +191,21 @@ class Methods:
             return ()
         known = {item.candidate.id for item in ranking.ranked}
         found = self._nearest(query_id, ranking.query_vector)
-        return hits_of(self.reranker.extend(ranking, self._stored(hit.id for hit in found if hit.id not in known)))
+        return hits_of(self.reranker.extend(ranking, self._stored(hit for hit in found if hit.id not in known)))
 
-    def _stored(self, ids: Iterable[str]) -> list[Candidate]:
-        """Candidates with their text and stored vector."""
-        ids = list(ids)
-        rows = self.index.of(ids)
+    def _stored(self, hits: Iterable[Hit]) -> list[Candidate]:
+        """Candidates with their text, their stored vector and the score that a template may show."""
+        hits = list(hits)
+        rows = self.index.of([hit.id for hit in hits])
         return [
-            Candidate(self.collection.document(key), id=key, vector=row, vector_source="store")
-            for key, row in zip(ids, rows, strict=True)
+            Candidate(
+                self.collection.document(hit.id),
+                id=hit.id,
+                vector=row,
+                vector_source="store",
+                retrieval_score=hit.score,
+            )
+            for hit, row in zip(hits, rows, strict=True)
         ]
 
 
