@@ -3,8 +3,7 @@
     python -m e2rank_integrations.evaluation.figures --data ../shared/data
 
 Exits with status 1 if one of the known figures is not met within the tolerance, but for the rows whose settings had to
-be guessed. Prints what stands beside them, and
-what was found where no figure is known.
+be guessed. Prints what stands beside them, and what was found where no figure is known.
 """
 
 from __future__ import annotations

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.wheel
 
 EXTRAS = ("", "langchain", "llama-index", "chroma", "embedded", "evaluation", "adapter", "train")
-# Extras that hold others.
-HOLDS = {"embedded": {"adapter"}, "train": {"adapter", "evaluation"}}
+# Extras that hold others. peft brings accelerate, and with it all that the trainer itself needs; mining and plots need
+# the rest of `train`.
+HOLDS = {"adapter": {"train"}, "embedded": {"adapter", "train"}, "train": {"adapter", "evaluation"}}
 PACKAGE = ROOT / "e2rank_integrations"
 EXAMPLES = examples(ROOT / "README.md")
 # What an example needs, by the start of the modules that it imports.
