@@ -19,6 +19,7 @@ from e2rank_integrations.training.settings import TrainSettings
 from e2rank_integrations.training.slates import read_slates
 from e2rank_integrations.training.sources import Mining, judged, mined_from, unjudged
 from e2rank_integrations.training.states import expect_free, last_state
+from e2rank_integrations.training.teachers import CosineTeacher
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -79,9 +80,7 @@ def _slates(options: Namespace, encoder: E2RankEncoder) -> tuple[list[TrainingSl
     """All slates, and the corpora of those that were mined."""
     if not (options.slates or options.data or options.documents):
         raise InputError("nothing to learn from; give --slates, --data or --documents")
-    how = Mining(
-        size=options.slate_size, order=options.order, limit=options.limit, seed=options.seed, cache=options.cache
-    )
+    how = _mining(options)
     bad: OnBadRows = "skip" if options.skip_bad_rows else "raise"
     slates = [slate for path in options.slates for slate in read_slates(path, on_bad_rows=bad)]
     collections = [*map(judged, options.data), *(unjudged(path, options.seed) for path in options.documents)]
@@ -94,6 +93,18 @@ def _slates(options: Namespace, encoder: E2RankEncoder) -> tuple[list[TrainingSl
         slates += mined.slates
         corpora[collection.name] = mined.corpus
     return slates, corpora
+
+
+def _mining(options: Namespace) -> Mining:
+    teacher = None if options.teacher is None else E2RankEncoder(options.teacher, device=options.device)
+    return Mining(
+        size=options.slate_size,
+        order=options.order,
+        limit=options.limit,
+        seed=options.seed,
+        cache=options.cache,
+        teacher=None if teacher is None else CosineTeacher(teacher),
+    )
 
 
 def _report(name: str, encoder: E2RankEncoder, options: Namespace) -> Report:

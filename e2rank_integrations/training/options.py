@@ -49,6 +49,11 @@ def _add_data(parser: ArgumentParser) -> None:
     )
     group.add_argument("--slate-size", type=count, default=SLATE_SIZE, metavar="N", help="documents of a mined slate")
     group.add_argument("--order", choices=get_args(ListOrder), default="both", help="first stage of mined slates")
+    group.add_argument(
+        "--teacher",
+        metavar="MODEL",
+        help="labels of documents of equal grade by its cosine (default: BM25 and cosine fused)",
+    )
     group.add_argument("--limit", type=count, metavar="N", help="queries of a mined source, at most")
     group.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows of --slates out, and say so")
     group.add_argument("--cache", type=Path, metavar="DIR", help="keep the documents' vectors here")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from e2rank_integrations.evaluation.collection import Collection
     from e2rank_integrations.training.mining import ListOrder
     from e2rank_integrations.training.slates import TrainingSlate
+    from e2rank_integrations.training.teachers import Teacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Mining:
         limit: Queries of a source, at most.
         seed: Of every draw.
         cache: Folder in which the documents' vectors are kept, or None.
+        teacher: Ranks documents of equal grade; None for the fusion of BM25 and cosine.
     """
 
     size: int
@@ -37,6 +39,7 @@ class Mining:
     limit: int | None
     seed: int
     cache: Path | None
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +60,7 @@ def mined_from(collection: Collection, encoder: E2RankEncoder, how: Mining, *, p
         size=how.size,
         order=how.order,
         limit=how.limit,
+        teacher=how.teacher,
         seed=how.seed,
         progress=progress,
     )

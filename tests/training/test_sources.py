@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from e2rank_integrations import E2RankEncoder
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.evaluation.collection import load_collection, load_documents
-from e2rank_integrations.training.sources import judged, unjudged
+from e2rank_integrations.training.sources import Mining, judged, mined_from, unjudged
 
 TEXT = "The first sentence of this text has more than eight words. The second one has even more words than that one."
 
@@ -65,3 +67,22 @@ def test_documents_alone_are_called_after_their_folder(folder: Path, tmp_path: P
     assert (one.name, two.name) == ("manual/corpus.jsonl", "other/corpus.jsonl")
     assert one.queries == unjudged(folder / "corpus.jsonl", 0).queries
     assert len({tuple(unjudged(folder / "corpus.jsonl", seed).queries.values()) for seed in range(9)}) > 1
+
+
+def test_a_teacher_decides_the_labels_of_equal_grade(folder: Path, embedded_encoder: E2RankEncoder) -> None:
+    """What is not judged is ranked by the teacher asked for, not by the fusion."""
+    write_rows(folder / "corpus.jsonl", {"d": TEXT, "near": "A main query, more or less.", "far": "Another text."})
+
+    def longest_last(query: str, documents: list[str]) -> list[int]:
+        return [-len(text) for text in documents]
+
+    how = Mining(size=3, order="dense", limit=None, seed=0, cache=None)
+    labels = []
+    for teacher in (None, longest_last):
+        (slate,) = mined_from(
+            judged(str(folder)), embedded_encoder, replace(how, teacher=teacher), progress=False
+        ).slates
+        labels.append([slate.documents[place] for place in slate.ranking])
+    fused, taught = labels
+    assert fused == [TEXT, "A main query, more or less.", "Another text."]
+    assert taught == [TEXT, "Another text.", "A main query, more or less."]
