@@ -28,12 +28,14 @@ class Bundle:
     Attributes:
         profile: What the checkpoint wants.
         base_model: The model whose weights are used; None where the folder holds its own.
+        base_revision: Its branch, tag or commit on the hub, or None.
         base_weights: Digest of those weights' files, see `checkpoint.folder_digest`; None for any.
         listwise_adapter: Folder of the adapter that is switched on for listwise prompts alone, or None.
     """
 
     profile: Profile
     base_model: str | None = None
+    base_revision: str | None = None
     base_weights: str | None = None
     listwise_adapter: str | None = None
 
@@ -51,10 +53,16 @@ def bundle_of(model: str) -> Bundle:
 
 
 def write_bundle(
-    folder: Path, profile: Profile, *, base_model: str | None = None, base_weights: str | None = None
+    folder: Path,
+    profile: Profile,
+    *,
+    base_model: str | None = None,
+    base_revision: str | None = None,
+    base_weights: str | None = None,
 ) -> None:
     """Write a trained folder's `e2rank.json`; with a base model, the folder holds a listwise adapter for it."""
-    row = {"base_model": base_model, "base_weights": base_weights, "profile": asdict(profile)}
+    base = {"base_model": base_model, "base_revision": base_revision, "base_weights": base_weights}
+    row = {**base, "profile": asdict(profile)}
     (folder / FILE).write_text(json.dumps(row, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -67,9 +75,11 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         row = json.loads((folder / FILE).read_text(encoding="utf-8"))
         base, weights = (_name(row[key]) for key in ("base_model", "base_weights"))
+        revision = _name(row.get("base_revision"))
         return Bundle(
             profile=_profile(row["profile"]),
             base_model=base,
+            base_revision=revision,
             base_weights=weights,
             listwise_adapter=None if base is None else str(folder.resolve()),
         )

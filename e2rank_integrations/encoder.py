@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from e2rank_integrations import checkpoint
-from e2rank_integrations.bundle import Bundle, bundle_of
+from e2rank_integrations.bundle import FILE, Bundle, bundle_of, read_bundle
 from e2rank_integrations.engines.registry import DType, EngineKey, local_engine
 from e2rank_integrations.errors import CheckpointError, InputError
 from e2rank_integrations.text.checks import expect_text
@@ -137,7 +137,7 @@ class E2RankEncoder:
     @cached_property
     def checkpoint(self) -> checkpoint.Checkpoint:
         """The model's files; looked up, or downloaded, on first use."""
-        found = checkpoint.resolve(self._bundle.base_model or self.model, self.revision)
+        found = checkpoint.resolve(self._bundle.base_model or self.model, self.revision or self._bundle.base_revision)
         if self._bundle.base_weights not in {None, found.digest}:
             raise CheckpointError(
                 f"{self.model!r} was trained on other weights of {self._bundle.base_model!r} than those found in "
@@ -293,14 +293,25 @@ class E2RankEncoder:
             architecture=self.profile.architecture,
             pooling=self.profile.pooling,
             adapter=None if self.adapter is None else _absolute(self.adapter),
-            listwise_adapter=self._listwise_adapter(),
+            listwise_adapter=self._adapter_for_prompts,
             dtype=self.dtype,
             device=self.device,
         )
 
-    def _listwise_adapter(self) -> str | None:
-        folder = self._bundle.listwise_adapter if self.listwise_adapter == "auto" else self.listwise_adapter
-        return None if folder is None else _absolute(folder)
+    @cached_property
+    def _adapter_for_prompts(self) -> str | None:
+        """Folder of the listwise adapter; one that says which weights it was trained on must find these."""
+        chosen = self._bundle.listwise_adapter if self.listwise_adapter == "auto" else self.listwise_adapter
+        if chosen is None:
+            return None
+        folder = Path(_absolute(chosen))
+        weights = read_bundle(folder).base_weights if (folder / FILE).is_file() else None
+        if weights not in {None, self.checkpoint.digest}:
+            raise CheckpointError(
+                f"listwise adapter {chosen!r} was trained on other weights than those of {self.model!r}; use it with "
+                f"the model that it was trained on"
+            )
+        return str(folder)
 
 
 def _absolute(folder: str) -> str:

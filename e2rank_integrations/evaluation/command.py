@@ -58,6 +58,8 @@ def _expect_usable(options: Namespace) -> None:
         raise InputError("--pool: the documents are those of a run; give its file as --first-stage")
     if options.scores and options.window is not None:
         raise InputError("--scores: no one prompt scores all candidates of a sliding window; leave out one of the two")
+    if options.template == "insertrank" and options.first_stage == OWN:
+        raise InputError("--template insertrank: it shows BM25's scores; the model's own retrieval has none")
     parsed_measures(options.measures)
     for path in (options.json, options.plot, options.scores):
         if path is not None:

@@ -50,15 +50,14 @@ def run(options: Namespace) -> int:
     training = train(slates, encoder, options.out, settings, corpora=corpora, resume=options.resume)
     if not training.main:
         return 0
+    command = shlex.join(["e2rank", *options.arguments])
+    card = Card(licence=options.licence, data=tuple(options.data_licence), command=command)
+    write_card(
+        options.out, encoder, settings, slates, card
+    )  # before the figures, which may fail after hours of training
     trained = E2RankEncoder(str(options.out), device=options.device)
-    after = [_report(name, trained, options) for name in options.evaluate]
-    card = Card(
-        licence=options.licence,
-        data=tuple(options.data_licence),
-        command=shlex.join(["e2rank", *options.arguments]),
-        reports=tuple(zip(before, after, strict=True)),
-    )
-    write_card(options.out, encoder, settings, slates, card)
+    reports = zip(before, (_report(name, trained, options) for name in options.evaluate), strict=True)
+    write_card(options.out, encoder, settings, slates, replace(card, reports=tuple(reports)))
     sys.stdout.write(f"{training.steps} steps over {training.slates} slates; the result is in {options.out}\n")
     return 0
 

@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _command(seed: int) -> str:
-    return f"python -m e2rank_integrations.training.recipe --data ../shared/data --out FOLDER --seed {seed}"
+    return f"make adapter SEED={seed}"
 
 
 if __name__ == "__main__":

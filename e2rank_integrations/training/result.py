@@ -34,7 +34,13 @@ def save(model: JointModel | ListwiseModel, encoder: E2RankEncoder, out: Path, s
         folder = Path(base).expanduser()
         save_lora(cast("PeftModel", model.encoder), out, folder.name if folder.is_dir() else base)
         base = str(folder.resolve()) if folder.is_dir() else base
-        write_bundle(out, encoder.profile, base_model=base, base_weights=encoder.checkpoint.digest)
+        write_bundle(
+            out,
+            encoder.profile,
+            base_model=base,
+            base_revision=encoder.revision,
+            base_weights=encoder.checkpoint.digest,
+        )
         return
     _merged(model, settings).save_pretrained(out, safe_serialization=True)
     shutil.copy(encoder.checkpoint.folder / "tokenizer.json", out)

@@ -162,6 +162,8 @@ def _expect_documents(documents: object) -> None:
         raise InputError(f"documents: expected at least {_LEAST_DOCUMENTS}, found {len(documents)}")
     for number, text in enumerate(documents, start=1):
         expect_text(text, f"document {number} of {len(documents)}")
+    if len(set(documents)) < _LEAST_DOCUMENTS:
+        raise InputError(f"documents: expected at least {_LEAST_DOCUMENTS} different texts, found one")
 
 
 def _expect_positions(key: str, positions: object, documents: int) -> None:

@@ -20,7 +20,7 @@ from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from e2rank_integrations.engines.local import settled
-from e2rank_integrations.errors import InputError, MissingExtraError
+from e2rank_integrations.errors import InputError, MissingExtraError, NonFiniteError
 from e2rank_integrations.training.result import save, save_log
 from e2rank_integrations.training.schedule import schedule
 from e2rank_integrations.training.states import STATES, expect_free, expect_same, identity, last_state, remember
@@ -135,6 +135,11 @@ class _Trainer(Trainer):
         num_items_in_batch: object = None,  # noqa: ARG002 - each batch's loss is a mean
     ) -> Any:  # noqa: ANN401
         outputs = model(**inputs)
+        if not torch.isfinite(outputs["loss"]):
+            raise NonFiniteError(
+                f"the loss is not finite at step {self.state.global_step + 1}; lower the learning rate, or train "
+                f"without bf16"
+            )
         for name in outputs.keys() - {"loss"}:
             self._parts.setdefault(name, []).append(outputs[name])
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
@@ -157,7 +162,13 @@ def _arguments(
     out: Path, encoder: E2RankEncoder, settings: TrainSettings, draws: int, progress: bool
 ) -> TrainingArguments:
     device = settled(encoder.engine_key).device
+    if device.startswith("cuda:") and device != "cuda:0" and _processes() == 1:
+        raise InputError(
+            f"device: training takes the first GPU that it sees, and {device!r} was asked for; start it with "
+            f"CUDA_VISIBLE_DEVICES={device.removeprefix('cuda:')} and device='cuda'"
+        )
     batch = settings.batch_size * settings.gradient_accumulation * _processes()
+    steps = math.ceil(draws / batch)
     try:
         arguments = TrainingArguments(
             output_dir=str(out / STATES),
@@ -166,11 +177,12 @@ def _arguments(
             num_train_epochs=1,  # the schedule holds all epochs
             learning_rate=settings.learning_rate,
             lr_scheduler_type="linear",
-            warmup_steps=math.ceil(settings.warmup * draws / batch),
+            warmup_steps=min(math.ceil(settings.warmup * steps), steps - 1),
             bf16=settings.bf16,
             save_steps=settings.save_steps,
             save_total_limit=1,
             logging_steps=max(1, min(10, draws // batch // 20)),
+            logging_nan_inf_filter=False,  # it would log a loss that is no number as 0
             remove_unused_columns=False,
             dataloader_pin_memory=device != "cpu",
             ddp_broadcast_buffers=False,  # vectors that do not learn are the same everywhere

@@ -20,7 +20,7 @@ texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
 
 @st.composite
 def slates(draw: st.DrawFn) -> TrainingSlate:
-    documents = tuple(draw(st.lists(texts, min_size=2, max_size=6)))
+    documents = tuple(draw(st.lists(texts, min_size=2, max_size=6).filter(lambda found: len(set(found)) > 1)))
     ranking = tuple(draw(st.permutations(range(len(documents)))))
     positives = draw(st.lists(st.sampled_from(ranking), max_size=len(documents), unique=True))
     query = draw(texts.filter(str.strip))

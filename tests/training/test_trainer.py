@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from e2rank_integrations import E2RankEncoder
-from e2rank_integrations.errors import InputError, MissingExtraError, PromptBudgetError
+from e2rank_integrations.bundle import FILE
+from e2rank_integrations.errors import InputError, MissingExtraError, NonFiniteError, PromptBudgetError
 from e2rank_integrations.profiles import SMALL_CAPS
 from e2rank_integrations.training import loss_plot, result, trainer
 from e2rank_integrations.training.settings import TrainSettings
@@ -424,3 +425,13 @@ def test_a_query_without_room_in_its_prompt_is_found_before_the_first_step(
         trained([*slates[:4], long, *slates[5:]], narrow, tmp_path, JOINT)
     assert not steps
     assert "secret" not in str(caught.value)
+
+
+def test_a_training_that_diverges_is_no_result(
+    tiny: E2RankEncoder, slates: list[TrainingSlate], tmp_path: Path
+) -> None:
+    """A loss that is no number ends it with an error: no folder that loads, and no log in which it reads as 0."""
+    wild = replace(LISTWISE, learning_rate=1e30, warmup=0.0, epochs=3)
+    with pytest.raises(NonFiniteError, match="learning rate"):
+        trained(slates, tiny, tmp_path, wild)
+    assert not (tmp_path / FILE).exists()
