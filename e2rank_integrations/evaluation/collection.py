@@ -147,7 +147,7 @@ def _read_texts(path: Path, wanted: Container[str] | None) -> dict[str, str]:
     """Title and text, or text alone, by id; of the wanted ids, or of all."""
     texts: dict[str, str] = {}
     for where, line in numbered_lines(path):
-        row = _json_object(where, line)
+        row = _row(where, line)
         key = row.get("_id")
         if not isinstance(key, str) or not key:
             raise InputError(f"{where}: expected a string under '_id', found {type(key).__name__}")
@@ -160,14 +160,26 @@ def _read_texts(path: Path, wanted: Container[str] | None) -> dict[str, str]:
     return texts
 
 
-def _json_object(where: str, line: str) -> dict[str, Any]:
+def json_object(line: str) -> dict[str, Any]:
+    """What a line of JSONL holds; the caller knows which line it is.
+
+    Raises:
+        InputError: no JSON object.
+    """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: expected a JSON object ({type(error).__name__})") from None
+        raise InputError(f"expected a JSON object ({type(error).__name__})") from None
     if not isinstance(row, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
+        raise InputError(f"expected a JSON object, found {type(row).__name__}")
     return row
+
+
+def _row(where: str, line: str) -> dict[str, Any]:
+    try:
+        return json_object(line)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _read_qrels(path: Path) -> Qrels:

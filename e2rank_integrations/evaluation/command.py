@@ -71,7 +71,7 @@ def _expect_usable(options: Namespace) -> None:
 def _methods(options: Namespace) -> Methods:
     excluded = {} if options.exclude is None else read_excluded(options.exclude)
     stage = _first_run(options, excluded)
-    pool = {hit.id for hits in stage.hits.values() for hit in hits} if options.pool and stage is not None else None
+    pool = stage.documents if options.pool and stage is not None else None
     collection = load_collection(options.data, options.split, excluded=excluded, pool=pool)
     reranker = Reranker(_encoder(options), num_input_docs=options.num_input_docs, query_weight=options.query_weight)
     settings = from_options(options)

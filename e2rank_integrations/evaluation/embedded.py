@@ -17,29 +17,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2rank_integrations.encoder import E2RankEncoder
-from e2rank_integrations.evaluation.collection import load_collection
+from e2rank_integrations.evaluation.at_hand import POOLED, methods_on
 from e2rank_integrations.evaluation.compare import compared
 from e2rank_integrations.evaluation.controls import cosine_rerank, feedback_vector
 from e2rank_integrations.evaluation.curve import as_markdown, write_svg
-from e2rank_integrations.evaluation.embedding import embed_documents
 from e2rank_integrations.evaluation.files import written_whole
 from e2rank_integrations.evaluation.first_stage import BM25, DENSE
 from e2rank_integrations.evaluation.measures import score
-from e2rank_integrations.evaluation.methods import COSINE, LISTWISE, PRF, RRF, SEARCH_AGAIN, Methods
-from e2rank_integrations.evaluation.runs import Run, read_trec_run
+from e2rank_integrations.evaluation.methods import COSINE, LISTWISE, PRF, RRF, SEARCH_AGAIN
+from e2rank_integrations.evaluation.runs import Run
 from e2rank_integrations.evaluation.tune import TUNING, best, tuning_curves
 from e2rank_integrations.profiles import EMBEDDED, TEMPLATES
-from e2rank_integrations.reranker import Reranker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from e2rank_integrations.evaluation.methods import Methods
     from e2rank_integrations.evaluation.report import Report
     from e2rank_integrations.evaluation.tune import Curve
     from e2rank_integrations.values import Matrix
 
 REPORTED = ("scifact", "nfcorpus", "cranfield")
-POOLED = "trec-dl19"
 UNTRAINED = replace(
     EMBEDDED,
     template=TEMPLATES["paper"],
@@ -75,12 +73,8 @@ class Task:
     @classmethod
     def of(cls, folder: Path, split: str, stage: str, base: E2RankEncoder, cache: Path) -> Task:
         """Read a collection and embed its documents; the stage is BM25's list or the model's own."""
-        run = read_trec_run(folder / "runs" / f"{BM25.name}.trec") if folder.name == POOLED else None
-        pool = None if run is None else {hit.id for hits in run.hits.values() for hit in hits}
-        collection = load_collection(folder, split, pool=pool)
-        index = embed_documents(collection, base, cache=cache, progress=True)
-        methods = Methods.of(collection, Reranker(base), index, index if stage == DENSE else run)
-        return cls(methods, base.encode_queries(list(collection.queries.values())))
+        methods = methods_on(folder, base, cache, split=split, own=stage == DENSE)
+        return cls(methods, base.encode_queries(list(methods.collection.queries.values())))
 
     @property
     def name(self) -> str:
@@ -89,10 +83,15 @@ class Task:
 
     def report(self, encoder: E2RankEncoder) -> Report:
         """All methods, with an encoder that makes the same document vectors."""
-        return compared(replace(self.methods, reranker=replace(self.methods.reranker, encoder=encoder)))
+        return compared(self.methods.with_encoder(encoder))
+
+    def candidates(self) -> Run:
+        """What the first stage hands on for each query."""
+        pairs = zip(self.methods.collection.queries, self.queries, strict=True)
+        return Run({key: self.methods.candidates(key, vector) for key, vector in pairs})
 
     def feedback(self, candidates: Run, documents: int, weight: float) -> float:
-        """nDCG@10 of vector PRF with these settings on the report's candidates."""
+        """nDCG@10 of vector PRF with these settings."""
         index, hits = self.methods.index, {}
         for key, vector in zip(self.methods.collection.queries, self.queries, strict=True):
             moved = feedback_vector(vector, candidates[key], index, documents=documents, weight=weight)
@@ -115,9 +114,9 @@ class Column:
         return found[0] if found else None
 
 
-def chosen_feedback(tasks: Sequence[Task], base: E2RankEncoder) -> tuple[int, float]:
+def chosen_feedback(tasks: Sequence[Task]) -> tuple[int, float]:
     """Vector PRF's documents and weight with the best mean nDCG@10 over the tuning tasks."""
-    first = [task.report(replace(base, profile=UNTRAINED)).rows[0].run for task in tasks]
+    first = [task.candidates() for task in tasks]
 
     def mean(setting: tuple[int, float]) -> float:
         return sum(task.feedback(run, *setting) for task, run in zip(tasks, first, strict=True)) / len(tasks)
@@ -205,7 +204,7 @@ def page(data: Path, adapters: Sequence[E2RankEncoder], base: E2RankEncoder, cac
     parts = [_HEAD]
     for stage in (BM25.name, DENSE):
         tuning = [Task.of(data / name, split, stage, base, cache) for name, split in TUNING]
-        setting = chosen_feedback(tuning, base)
+        setting = chosen_feedback(tuning)
         names = REPORTED if stage == DENSE else (*REPORTED, POOLED)
         tasks = [Task.of(data / name, "test", stage, base, cache) for name in names]
         parts.append(section(stage, [column(task, base, adapters, setting) for task in tasks], setting))

@@ -15,28 +15,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2rank_integrations.encoder import E2RankEncoder
-from e2rank_integrations.evaluation.collection import load_collection
+from e2rank_integrations.evaluation.at_hand import POOLED, methods_on
 from e2rank_integrations.evaluation.compare import compared
-from e2rank_integrations.evaluation.embedding import embed_documents
 from e2rank_integrations.evaluation.extras import require
 from e2rank_integrations.evaluation.first_stage import BM25, DENSE
-from e2rank_integrations.evaluation.methods import COSINE, PRF, RRF, Methods
-from e2rank_integrations.evaluation.runs import Run, read_trec_run
+from e2rank_integrations.evaluation.methods import COSINE, PRF, RRF
 from e2rank_integrations.evaluation.sweep import sweep
 from e2rank_integrations.profiles import EMBEDDED, TEMPLATES, Caps
-from e2rank_integrations.reranker import Reranker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from e2rank_integrations.evaluation.methods import Methods
     from e2rank_integrations.evaluation.report import Report
+    from e2rank_integrations.evaluation.runs import Run
     from e2rank_integrations.profiles import Profile
 
 TOLERANCE = 0.005
 """The known figures were computed in bfloat16, ours in float32."""
-
-POOLED = "trec-dl19"
-"""Has no corpus, but a run with the documents that it names."""
 
 LONG, SHORT = "untrained, 20 listed", "untrained, 3 listed in 256 tokens, w = .5"
 
@@ -88,10 +84,10 @@ def measure(folder: Path, encoder: E2RankEncoder, cache: Path) -> Report:
 
 def measure_untrained(folder: Path, encoder: E2RankEncoder, cache: Path, candidates: Run) -> dict[str, float]:
     """nDCG@10 of the embedded model without an adapter on the same candidates, by the row's name."""
-    found = {}
+    methods, found = _methods(folder, encoder, cache), {}
     for name, profile in UNTRAINED.items():
-        methods = _methods(folder, replace(encoder, profile=profile, listwise_adapter=None), cache)
-        (point,) = sweep(methods, candidates, [profile.num_input_docs])
+        untrained = methods.with_encoder(replace(encoder, profile=profile, listwise_adapter=None))
+        (point,) = sweep(untrained, candidates, [profile.num_input_docs])
         found[name] = point.score
     return found
 
@@ -122,13 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _methods(folder: Path, encoder: E2RankEncoder, cache: Path) -> Methods:
-    run = read_trec_run(folder / "runs" / f"{BM25.name}.trec") if folder.name == POOLED else None
-    pool = None if run is None else {hit.id for hits in run.hits.values() for hit in hits}
-    collection = load_collection(folder, pool=pool)
-    index = embed_documents(collection, encoder, cache=cache, progress=True)
     # The known figures were made so: where fewer documents share a word with the query, others fill the list.
-    first_stage = BM25(collection.documents, fill=True) if run is None else run
-    return Methods.of(collection, Reranker(encoder), index, first_stage)
+    return methods_on(folder, encoder, cache, fill=True)
 
 
 def _line(check: Check) -> str:

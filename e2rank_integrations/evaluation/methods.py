@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
+    from e2rank_integrations.encoder import E2RankEncoder
     from e2rank_integrations.evaluation.collection import Collection
     from e2rank_integrations.evaluation.first_stage import TextSearch
     from e2rank_integrations.reranker import Reranker
@@ -136,6 +137,14 @@ class Methods:
             PRF: _timed(lambda: self._feedback(query.value, first.value), ready),
         }
         return {name: answer for name, answer in answers.items() if name not in self._hidden}
+
+    def with_encoder(self, encoder: E2RankEncoder) -> Methods:
+        """The same with another encoder, one that makes the same vectors of documents."""
+        return replace(self, reranker=replace(self.reranker, encoder=encoder))
+
+    def candidates(self, query_id: str, query_vector: Vector) -> Hits:
+        """What the first stage hands on for a query whose plain vector is at hand."""
+        return self._candidates(query_id, self._nearest(query_id, query_vector))
 
     def query(self, query_id: str) -> Step[Vector]:
         """The plain query's vector."""

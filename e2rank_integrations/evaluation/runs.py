@@ -44,6 +44,11 @@ class Run:
     hits: Mapping[str, Hits] = field(repr=False)
     name: str = "first stage"
 
+    @property
+    def documents(self) -> frozenset[str]:
+        """Ids of all documents that it names."""
+        return frozenset(hit.id for hits in self.hits.values() for hit in hits)
+
     def __getitem__(self, query_id: str) -> Hits:
         return self.hits.get(query_id, ())
 

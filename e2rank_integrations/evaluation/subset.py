@@ -31,10 +31,16 @@ QUERIES = 100
 PASSAGES = 500
 
 
+def drawn_by_hash(ids: Iterable[str], count: int) -> list[str]:
+    """The ids with the smallest SHA-256, in the order given."""
+    ids = list(ids)
+    drawn = set(sorted(ids, key=lambda key: hashlib.sha256(key.encode()).digest())[:count])
+    return [key for key in ids if key in drawn]
+
+
 def chosen_queries(collection: Collection, count: int = QUERIES) -> list[str]:
     """Ids of the queries whose ids have the smallest SHA-256, in the collection's order."""
-    drawn = sorted(collection.queries, key=lambda query: hashlib.sha256(query.encode()).digest())[:count]
-    return [query for query in collection.queries if query in drawn]
+    return drawn_by_hash(collection.queries, count)
 
 
 def chosen_documents(judged: Iterable[str], lists: Sequence[Hits], count: int = PASSAGES) -> set[str]:

@@ -23,7 +23,10 @@ from e2rank_integrations.training.teachers import CosineTeacher
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
 
+    from e2rank_integrations.evaluation.collection import Collection
+    from e2rank_integrations.evaluation.first_stage import VectorIndex
     from e2rank_integrations.evaluation.report import Report
     from e2rank_integrations.training.frozen import Corpus
     from e2rank_integrations.training.slates import OnBadRows, TrainingSlate
@@ -45,18 +48,21 @@ def run(options: Namespace) -> int:
         expect_free(options.out)
     settings = TrainSettings(**{entry.name: getattr(options, entry.name) for entry in fields(TrainSettings)})
     encoder = _encoder(options)
+    evaluated = [judged(name, "test") for name in options.evaluate]
     slates, corpora = _slates(options, encoder)
-    before = [_report(name, encoder, options) for name in options.evaluate]
+    indexes = [_index(collection, encoder, options) for collection in evaluated]
+    before = _reports(evaluated, indexes, encoder)
     training = train(slates, encoder, options.out, settings, corpora=corpora, resume=options.resume)
     if not training.main:
         return 0
     command = shlex.join(["e2rank", *options.arguments])
     card = Card(licence=options.licence, data=tuple(options.data_licence), command=command)
-    write_card(
-        options.out, encoder, settings, slates, card
-    )  # before the figures, which may fail after hours of training
+    # Before the figures, too: they may fail after hours of training.
+    write_card(options.out, encoder, settings, slates, card)
     trained = E2RankEncoder(str(options.out), device=options.device)
-    reports = zip(before, (_report(name, trained, options) for name in options.evaluate), strict=True)
+    if trained.fingerprint.differences(encoder.fingerprint):
+        indexes = [_index(collection, trained, options) for collection in evaluated]
+    reports = zip(before, _reports(evaluated, indexes, trained), strict=True)
     write_card(options.out, encoder, settings, slates, replace(card, reports=tuple(reports)))
     sys.stdout.write(f"{training.steps} steps over {training.slates} slates; the result is in {options.out}\n")
     return 0
@@ -106,7 +112,10 @@ def _mining(options: Namespace) -> Mining:
     )
 
 
-def _report(name: str, encoder: E2RankEncoder, options: Namespace) -> Report:
-    collection = judged(name, "test")
-    index = embed_documents(collection, encoder, cache=options.cache, progress=True)
-    return compare(collection, Reranker(encoder), index=index)
+def _index(collection: Collection, encoder: E2RankEncoder, options: Namespace) -> VectorIndex:
+    return embed_documents(collection, encoder, cache=options.cache, progress=True)
+
+
+def _reports(collections: Sequence[Collection], indexes: Sequence[VectorIndex], encoder: E2RankEncoder) -> list[Report]:
+    pairs = zip(collections, indexes, strict=True)
+    return [compare(collection, Reranker(encoder), index=index) for collection, index in pairs]

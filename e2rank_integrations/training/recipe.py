@@ -8,7 +8,6 @@ Documents and queries keep the vectors of all-MiniLM-L6-v2. What was tried befor
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from e2rank_integrations.bundle import write_bundle
 from e2rank_integrations.encoder import E2RankEncoder
 from e2rank_integrations.evaluation.collection import load_collection
+from e2rank_integrations.evaluation.subset import drawn_by_hash
 from e2rank_integrations.profiles import EMBEDDED
 from e2rank_integrations.training.card import Card, write_card
 from e2rank_integrations.training.settings import TrainSettings
@@ -94,8 +94,8 @@ def mined(folder: Path, source: Source, encoder: E2RankEncoder, seed: int, cache
 def _some_documents(collection: Collection, count: int | None) -> Collection:
     if count is None:
         return collection
-    drawn = set(sorted(collection.documents, key=lambda key: hashlib.sha256(key.encode()).digest())[:count])
-    return replace(collection, documents={key: text for key, text in collection.documents.items() if key in drawn})
+    drawn = drawn_by_hash(collection.documents, count)
+    return replace(collection, documents={key: collection.documents[key] for key in drawn})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

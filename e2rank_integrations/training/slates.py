@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from e2rank_integrations.errors import InputError
-from e2rank_integrations.evaluation.collection import numbered_lines
+from e2rank_integrations.evaluation.collection import json_object, numbered_lines
 from e2rank_integrations.evaluation.files import written_whole
 from e2rank_integrations.text.checks import expect_text
 
@@ -105,7 +105,7 @@ def _rows(path: Path) -> Iterator[tuple[str, TrainingSlate | InputError]]:
     texts: dict[str, str] = {}
     for where, line in numbered_lines(path):
         try:
-            yield where, _slate(_json_object(line), texts)
+            yield where, _slate(json_object(line), texts)
         except InputError as error:
             yield where, error
 
@@ -128,16 +128,6 @@ def _row(slate: TrainingSlate) -> dict[str, Any]:
     if slate.positives != slate.ranking[:1]:
         row["positives"] = [place + 1 for place in slate.positives]
     return {**row, "source": slate.source} if slate.source else row
-
-
-def _json_object(line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"expected a JSON object ({type(error).__name__})") from None
-    if not isinstance(row, dict):
-        raise InputError(f"expected a JSON object, found {type(row).__name__}")
-    return row
 
 
 def _held_once(documents: object, texts: dict[str, str]) -> tuple[Any, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from e2rank_integrations.evaluation.collection import Collection, load_collection
+from tests.support.collections import write_beir
 
 DOCUMENTS = {
     "beijing": ("Beijing", "The capital of China is Beijing."),
@@ -32,14 +32,7 @@ QRELS = {
 
 def write_collection(folder: Path) -> Path:
     """Write the collection in BEIR's layout."""
-    (folder / "qrels").mkdir(parents=True, exist_ok=True)
-    rows = [{"_id": key, "title": title, "text": text} for key, (title, text) in DOCUMENTS.items()]
-    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    questions = [{"_id": key, "text": text, "metadata": {}} for key, text in QUERIES.items()]
-    (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions), encoding="utf-8")
-    grades = [f"{query}\t{key}\t{grade}\n" for query, judged in QRELS.items() for key, grade in judged.items()]
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(grades), encoding="utf-8")
-    return folder
+    return write_beir(folder, DOCUMENTS, QUERIES, QRELS)
 
 
 @pytest.fixture

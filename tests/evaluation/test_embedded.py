@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from e2rank_integrations.bundle import EMBEDDED_FOLDER
 from e2rank_integrations.evaluation import embedded
 from e2rank_integrations.evaluation.embedded import POOLED, REPORTED, main
+from tests.support.collections import write_beir
 from tests.support.passages import PASSAGES, QUERIES
 
 DOCUMENTS = dict(list(PASSAGES.items())[:6])
@@ -15,15 +15,11 @@ DOCUMENTS = dict(list(PASSAGES.items())[:6])
 
 def write_collection(folder: Path, split: str) -> None:
     """Six passages, two queries, a run of the first stage beside them."""
-    for part in ("qrels", "runs"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    rows = [{"_id": key, "text": text} for key, text in DOCUMENTS.items()]
-    (folder / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    queries = [{"_id": f"q{place}", "text": text} for place, text in enumerate(QUERIES[:2])]
-    (folder / "queries.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in queries), encoding="utf-8")
+    queries = {f"q{place}": text for place, text in enumerate(QUERIES[:2])}
     first, *_, last = DOCUMENTS
-    (folder / "qrels" / f"{split}.tsv").write_text(f"q0\t{first}\t1\nq1\t{last}\t2\n", encoding="utf-8")
-    lines = [f"{row['_id']} Q0 {key} 0 {-place} x\n" for row in queries for place, key in enumerate(DOCUMENTS)]
+    write_beir(folder, DOCUMENTS, queries, {"q0": {first: 1}, "q1": {last: 2}}, split)
+    (folder / "runs").mkdir(exist_ok=True)
+    lines = [f"{query} Q0 {key} 0 {-place} x\n" for query in queries for place, key in enumerate(DOCUMENTS)]
     (folder / "runs" / "BM25.trec").write_text("".join(lines), encoding="utf-8")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 from e2rank_integrations import E2RankEncoder
 from e2rank_integrations.profiles import EMBEDDED
 from e2rank_integrations.training import recipe
+from tests.support.collections import write_beir
 from tests.support.passages import PASSAGES, QUERIES
 
 if TYPE_CHECKING:
@@ -23,12 +23,8 @@ def test_the_recipe_makes_what_is_shipped(tmp_path: Path, monkeypatch: pytest.Mo
     """From the folders that it names to an adapter with the shipped profile and a card with every source's terms."""
     documents = dict(list(PASSAGES.items())[:4])
     for source in recipe.SOURCES:
-        folder = tmp_path / source.folder
-        (folder / "qrels").mkdir(parents=True)
-        rows = [{"_id": key, "text": text} for key, text in documents.items()]
-        (folder / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-        (folder / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": QUERIES[0]}) + "\n", encoding="utf-8")
-        (folder / "qrels" / "train.tsv").write_text(f"q\t{next(iter(documents))}\t1\n", encoding="utf-8")
+        judged = {"q": {next(iter(documents)): 1}}
+        write_beir(tmp_path / source.folder, documents, {"q": QUERIES[0]}, judged, "train")
     monkeypatch.setattr(recipe, "SETTINGS", replace(recipe.SETTINGS, batch_size=2, lora_rank=2))
     out = tmp_path / "out"
     recipe.main(["--data", str(tmp_path), "--out", str(out), "--cache", str(tmp_path / "cache")])
