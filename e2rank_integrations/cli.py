@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 after an error of this package, which is printed on stderr.
     """
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:  # said by the command that was asked, beside its own usage
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status: int = options.run(options)
@@ -48,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
             name, help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False
         )
         room.add_arguments(command)
-        command.set_defaults(run=room.run)
+        command.set_defaults(run=room.run, parser=command)
     return parser
 
 

@@ -44,3 +44,13 @@ def test_asking_for_help_loads_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_option_is_said_with_the_commands_own_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """The outer usage would name none of the options that the user was looking for."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["evaluate", "folder", "--modle", "embedded"])
+    said = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert said.startswith("usage: e2rank evaluate")
+    assert "unrecognized arguments: --modle embedded" in said

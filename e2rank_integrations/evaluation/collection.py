@@ -76,6 +76,7 @@ def load_collection(
             corpus lacks a document of the pool.
     """
     folder = Path(folder)
+    _expect_split(folder, split)
     qrels = _read_qrels(folder / "qrels" / f"{split}.tsv")
     own = folder / f"queries_{split}.jsonl"
     asked = own if own.is_file() else folder / "queries.jsonl"
@@ -95,6 +96,14 @@ def load_collection(
         excluded=excluded or {},
         pool=pool is not None,
     )
+
+
+def _expect_split(folder: Path, split: str) -> None:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one with corpus.jsonl, queries.jsonl and qrels/")
+    asked, found = folder / "qrels" / f"{split}.tsv", sorted(path.stem for path in folder.glob("qrels/*.tsv"))
+    if found and not asked.exists():
+        raise InputError(f"{asked}: cannot be read (FileNotFoundError); its splits are: {', '.join(found)}")
 
 
 def load_documents(path: str | Path) -> dict[str, str]:

@@ -138,3 +138,11 @@ def test_a_file_that_holds_no_exclusions_is_an_error(folder: Path, content: str)
         read_excluded(path)
     with pytest.raises(InputError, match=r"nowhere\.json: cannot be read"):
         read_excluded(folder / "nowhere.json")
+
+
+def test_a_folder_or_a_split_that_is_not_there_is_said_with_what_is(folder: Path):
+    """The next step, not the name of a file that the user never wrote."""
+    with pytest.raises(InputError, match=r"nowhere: no such folder; give one with corpus\.jsonl"):
+        load_collection(folder / "nowhere")
+    with pytest.raises(InputError, match=r"dev\.tsv: cannot be read .*its splits are: test"):
+        load_collection(folder, "dev")
