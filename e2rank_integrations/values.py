@@ -57,10 +57,17 @@ class TokenInput:
     """What an engine embeds: the exact ids, control tokens included, and what they are.
 
     The role lets an engine keep prompts and documents in batches of their own.
+
+    Attributes:
+        ids: The exact ids.
+        role: What the input is to the model.
+        shared: How many leading ids another query on the same candidates would share; 0 where unknown. A hint for
+            engines that keep what they computed: it is not compared.
     """
 
     ids: tuple[int, ...]
     role: Role
+    shared: int = field(default=0, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 Batch = list[int]
 """Positions of the inputs that share a forward pass."""
 
+LEAST_FILLED = 0.9
+"""Of a padded row, at least this share is tokens: ten rows of like length waste one at most."""
+
 
 def batches(inputs: Sequence[TokenInput], *, tokens: int, pad: bool) -> Iterator[Batch]:
     """Group inputs of one role and of like length, the longest first, so that memory runs out early or never.
@@ -20,22 +23,24 @@ def batches(inputs: Sequence[TokenInput], *, tokens: int, pad: bool) -> Iterator
     Args:
         inputs: What is to be embedded.
         tokens: The most a batch may hold, padding included; a longer input is a batch of its own.
-        pad: Whether inputs of different lengths may share a batch. Without padding a batch needs no mask,
-            and no result depends on its neighbours.
+        pad: Whether rows are padded to the batch's longest, or laid end to end.
     """
-
-    def kind(position: int) -> tuple[str, int]:
-        return inputs[position].role, 0 if pad else len(inputs[position].ids)
-
     order = sorted(range(len(inputs)), key=lambda i: (inputs[i].role, -len(inputs[i].ids)))
-    for _, group in groupby(order, key=kind):
-        yield from _filled(list(group), inputs, tokens)
+    for _, group in groupby(order, key=lambda i: inputs[i].role):
+        yield from _filled([(i, len(inputs[i].ids)) for i in group], tokens, pad=pad)
 
 
-def _filled(group: Sequence[int], inputs: Sequence[TokenInput], tokens: int) -> Iterator[Batch]:
-    """Cut a group, longest first, into batches within the token budget."""
-    start = 0
-    while start < len(group):
-        size = max(1, tokens // len(inputs[group[start]].ids))
-        yield list(group[start : start + size])
-        start += size
+def _filled(group: Sequence[tuple[int, int]], tokens: int, *, pad: bool) -> Iterator[Batch]:
+    """Cut positions with their lengths, longest first, into batches within the token budget."""
+    batch: Batch = []
+    longest = held = 0
+    for position, length in group:
+        held = longest * (len(batch) + 1) if pad else held + length
+        if batch and (held > tokens or (pad and length < LEAST_FILLED * longest)):
+            yield batch
+            batch = []
+        if not batch:
+            longest = held = length
+        batch.append(position)
+    if batch:
+        yield batch

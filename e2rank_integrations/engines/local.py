@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize
 
 from e2rank_integrations.engines.batching import batches
+from e2rank_integrations.engines.forward import Forward
 from e2rank_integrations.engines.loading import load_model
-from e2rank_integrations.engines.pooling import padded, pooled
 from e2rank_integrations.engines.registry import DType
 from e2rank_integrations.errors import CheckpointError, EngineMemoryError, InputError, NonFiniteError
 from e2rank_integrations.threads import in_thread
 from e2rank_integrations.values import Encoded, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+    from e2rank_integrations.engines.batching import Batch
+    from e2rank_integrations.engines.prefixes import PrefixCache
     from e2rank_integrations.engines.registry import EngineKey
-    from e2rank_integrations.profiles import Pooling
     from e2rank_integrations.values import Matrix, Role, TokenInput
 
 # Tokens of a batch, padding included. A CPU gains nothing from more; a GPU needs them to be busy.
@@ -45,14 +45,14 @@ class LocalEngine:
 
     def __init__(self, key: EngineKey) -> None:
         self.key = key
-        self._model: PreTrainedModel | PeftModel | None = None
+        self._forward: Forward | None = None
         self._process = os.getpid()
         self._lock = threading.Lock()
 
     @property
     def loaded(self) -> bool:
         """Whether the weights are in memory."""
-        return self._model is not None
+        return self._forward is not None
 
     def warmup(self) -> None:
         """Load the weights, unless they are."""
@@ -63,26 +63,28 @@ class LocalEngine:
     def close(self) -> None:
         """Free the weights for every component that shares this engine; the next call loads them again."""
         with self._lock:
-            self._model = None
+            self._forward = None
             if self.key.device.startswith("cuda"):
                 torch.cuda.empty_cache()
 
-    def encode(self, inputs: Sequence[TokenInput]) -> Encoded:
+    def encode(self, inputs: Sequence[TokenInput], prefixes: PrefixCache | None = None) -> Encoded:
         """Embed the inputs; see `Engine.encode`.
+
+        Args:
+            inputs: Of any roles and lengths.
+            prefixes: Where keys and values of document blocks are kept for the next prompt, if anywhere.
 
         Raises:
             CheckpointError: the weights cannot be loaded.
             EngineMemoryError: out of memory with one sequence in the batch.
+            InputError: prefixes are given, and the model is no causal one.
             NonFiniteError: the model returned NaN or infinity.
         """
         self._expect_own_process()
         with self._lock:  # one forward at a time: more only share the same cores
-            model = self._ready()
-            vectors = np.empty((len(inputs), model.config.hidden_size), dtype=np.float32)
-            on_gpu = self.key.device != "cpu"
-            budget = _GPU_BATCH_TOKENS if on_gpu else _CPU_BATCH_TOKENS
-            for batch in batches(inputs, tokens=budget, pad=on_gpu):
-                vectors[batch] = self._embed(model, [inputs[i] for i in batch])
+            forward = self._ready()
+            _expect_causal(forward, prefixes)
+            vectors = self._embedded(forward, inputs, prefixes)
         _expect_finite(vectors, inputs)
         return Encoded(vectors, Usage.of(inputs))
 
@@ -98,26 +100,60 @@ class LocalEngine:
                 "a fork; start workers with the 'spawn' method, or fork before the first use"
             )
 
-    def _ready(self) -> PreTrainedModel | PeftModel:
-        if self._model is None:
-            self._model = load_model(self.key)
-        return self._model
+    def _ready(self) -> Forward:
+        if self._forward is None:
+            self._forward = Forward.of(load_model(self.key), self.key.pooling)
+        return self._forward
 
-    def _embed(self, model: PreTrainedModel | PeftModel, batch: Sequence[TokenInput]) -> Matrix:
+    def _embedded(self, forward: Forward, inputs: Sequence[TokenInput], prefixes: PrefixCache | None) -> Matrix:
+        """Rows in the order of the inputs; they leave the device together, so that it never waits."""
+        order: list[int] = []
+        rows = [torch.empty(0, forward.model.config.hidden_size, device=forward.model.device)]
+        for batch in self._batches(forward, inputs, prefixes):
+            order += batch
+            rows.append(self._rows(forward, [inputs[i] for i in batch], prefixes))
+        vectors = np.empty((len(inputs), rows[0].shape[1]), dtype=np.float32)
+        vectors[order] = torch.cat(rows).cpu().numpy()
+        return vectors
+
+    def _batches(self, forward: Forward, inputs: Sequence[TokenInput], prefixes: PrefixCache | None) -> Iterator[Batch]:
+        budget = _CPU_BATCH_TOKENS if self.key.device == "cpu" else _GPU_BATCH_TOKENS
+        for batch in batches(inputs, tokens=budget, pad=not forward.packed):
+            if prefixes is not None and inputs[batch[0]].role == "listwise":
+                yield from ([position] for position in batch)
+            else:
+                yield batch
+
+    def _rows(self, forward: Forward, batch: Sequence[TokenInput], prefixes: PrefixCache | None) -> torch.Tensor:
         """Embed one batch, halving it for as long as memory runs out."""
         try:
-            with _adapted(model, batch[0].role):
-                return _forward(model, batch, self.key.pooling)
+            with _adapted(forward.model, batch[0].role):
+                if prefixes is not None and batch[0].role == "listwise":
+                    return self._row_after_prefix(forward, batch[0], prefixes)
+                return forward.rows([item.ids for item in batch])
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
+        if prefixes is not None:
+            prefixes.clear()  # what was kept for later is the first to go
+            return self._rows(forward, batch, None)
         if len(batch) == 1:
             raise EngineMemoryError(
                 f"out of memory on {self.key.device} with one {batch[0].role} of {len(batch[0].ids)} tokens; "
                 f"lower the profile's caps or use a device with more memory"
             )
         half = len(batch) // 2
-        return np.concatenate([self._embed(model, batch[:half]), self._embed(model, batch[half:])])
+        return torch.cat([self._rows(forward, part, prefixes) for part in (batch[:half], batch[half:])])
+
+    def _row_after_prefix(self, forward: Forward, prompt: TokenInput, prefixes: PrefixCache) -> torch.Tensor:
+        """Embed a prompt from where a kept document block ends; keep its own block if it is longer."""
+        known, state = prefixes.longest(self.key, prompt.ids)
+        past = tuple((keys[..., :known, :], values[..., :known, :]) for keys, values in state or ())
+        row, kept = forward.row_after(prompt.ids, past, prompt.shared if prompt.shared > known else 0)
+        if kept:
+            nbytes = sum(tensor.nbytes for layer in kept for tensor in layer)
+            prefixes.keep(self.key, prompt.ids[: prompt.shared], kept, nbytes)
+        return row
 
 
 def settled(key: EngineKey) -> EngineKey:
@@ -178,15 +214,12 @@ def _adapted(model: PreTrainedModel | PeftModel, role: Role) -> AbstractContextM
     return off
 
 
-@torch.inference_mode()
-def _forward(model: PreTrainedModel | PeftModel, batch: Sequence[TokenInput], pooling: Pooling) -> Matrix:
-    """Unit float32 rows of one batch, padded on the right where lengths differ."""
-    ids, mask = padded([item.ids for item in batch])
-    whole = bool(mask.all())
-    ids, mask = ids.to(model.device), mask.to(model.device)
-    hidden = model(input_ids=ids, attention_mask=None if whole else mask.long()).last_hidden_state
-    rows: Matrix = normalize(pooled(hidden.float(), mask, pooling), dim=-1).cpu().numpy()
-    return rows
+def _expect_causal(forward: Forward, prefixes: PrefixCache | None) -> None:
+    if prefixes is not None and not (forward.causal and forward.pooling == "last"):
+        raise InputError(
+            "prefix_cache: this model's documents see the query that follows them, so their keys and values cannot "
+            "be kept for another query; leave prefix_cache out"
+        )
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

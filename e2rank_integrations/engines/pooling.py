@@ -1,4 +1,4 @@
-"""Between token ids and vectors: padding a batch, and pooling its hidden states."""
+"""Between token ids and vectors: padding a batch, and pooling hidden states."""
 
 from __future__ import annotations
 
@@ -34,3 +34,11 @@ def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
     weights = mask[:, :, None].to(hidden.dtype)
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def pooled_packed(hidden: torch.Tensor, lengths: Sequence[int], pooling: Pooling) -> torch.Tensor:
+    """One vector per sequence laid end to end, from shape (tokens, width) to (sequences, width)."""
+    if pooling == "mean":
+        return torch.stack([part.mean(dim=0) for part in torch.split(hidden, list(lengths))])
+    ends = torch.tensor(lengths).cumsum(0)
+    return hidden[ends - 1 if pooling == "last" else ends - torch.tensor(lengths)]

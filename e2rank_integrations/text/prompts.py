@@ -116,7 +116,7 @@ class InputWriter:
             cap_asked=caps.listed,
             cap_used=cap,
         )
-        return TokenInput(ids, "listwise"), plan
+        return TokenInput(ids, "listwise", shared=len(ids) - len(tail)), plan
 
     @property
     def prompt_cap(self) -> int:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2rank_integrations.engines.batching import batches
+from e2rank_integrations.engines.batching import LEAST_FILLED, batches
 from e2rank_integrations.values import TokenInput
 
 roles = st.sampled_from(["document", "query", "listwise"])
@@ -31,20 +31,29 @@ def test_a_batch_holds_one_role(items: list[TokenInput], tokens: int, pad: bool)
         assert len({items[i].role for i in batch}) == 1
 
 
-@given(inputs, budgets, st.booleans())
+@given(inputs, budgets)
 @settings(deadline=None)
-def test_a_batch_keeps_within_the_budget_with_its_padding(items: list[TokenInput], tokens: int, pad: bool) -> None:
+def test_a_padded_batch_keeps_within_the_budget_with_its_padding(items: list[TokenInput], tokens: int) -> None:
     """Rows times the longest row fit the budget, but for an input that is alone too long for it."""
-    for batch in batches(items, tokens=tokens, pad=pad):
+    for batch in batches(items, tokens=tokens, pad=True):
         assert len(batch) == 1 or len(batch) * max(len(items[i].ids) for i in batch) <= tokens
 
 
 @given(inputs, budgets)
 @settings(deadline=None)
-def test_without_padding_a_batch_holds_one_length(items: list[TokenInput], tokens: int) -> None:
-    """Equal lengths need no mask, and so no result depends on its neighbours."""
+def test_a_packed_batch_keeps_within_the_budget(items: list[TokenInput], tokens: int) -> None:
+    """All tokens of a batch fit the budget, but for an input that is alone too long for it."""
     for batch in batches(items, tokens=tokens, pad=False):
-        assert len({len(items[i].ids) for i in batch}) == 1
+        assert len(batch) == 1 or sum(len(items[i].ids) for i in batch) <= tokens
+
+
+@given(inputs, budgets)
+@settings(deadline=None)
+def test_a_padded_row_is_nearly_full(items: list[TokenInput], tokens: int) -> None:
+    """No row is padded by more than a tenth of the batch's longest."""
+    for batch in batches(items, tokens=tokens, pad=True):
+        lengths = [len(items[i].ids) for i in batch]
+        assert min(lengths) >= LEAST_FILLED * max(lengths)
 
 
 @given(inputs, budgets, st.booleans())
@@ -57,14 +66,16 @@ def test_the_longest_come_first_in_each_role(items: list[TokenInput], tokens: in
         assert lengths == sorted(lengths, reverse=True)
 
 
-@given(inputs, budgets)
+@given(inputs, budgets, st.booleans())
 @settings(deadline=None)
-def test_a_batch_is_closed_only_when_full(items: list[TokenInput], tokens: int) -> None:
-    """With padding, the first input of the next batch of the same role would have broken the budget."""
-    grouped = list(batches(items, tokens=tokens, pad=True))
-    for batch, following in pairwise(grouped):
-        if items[batch[0]].role == items[following[0]].role:
-            assert (len(batch) + 1) * len(items[batch[0]].ids) > tokens
+def test_a_batch_is_closed_only_when_it_must_be(items: list[TokenInput], tokens: int, pad: bool) -> None:
+    """The first input of the next batch of the same role breaks the budget or, with padding, is too short."""
+    for batch, following in pairwise(batches(items, tokens=tokens, pad=pad)):
+        if items[batch[0]].role != items[following[0]].role:
+            continue
+        longest, added = len(items[batch[0]].ids), len(items[following[0]].ids)
+        held = (len(batch) + 1) * longest if pad else sum(len(items[i].ids) for i in batch) + added
+        assert held > tokens or (pad and added < LEAST_FILLED * longest)
 
 
 def test_inputs_of_equal_length_keep_their_order() -> None:

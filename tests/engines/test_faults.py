@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from e2rank_integrations.engines import local
+from e2rank_integrations.engines.forward import Forward
 from e2rank_integrations.engines.registry import EngineKey, local_engine
 from e2rank_integrations.errors import EngineMemoryError, InputError, NonFiniteError
 from e2rank_integrations.values import TokenInput
@@ -30,15 +31,15 @@ OUT_OF_MEMORY = {
 
 def hold_at_most(patch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
     """Let batches of more than `most` inputs run out of memory; returns the sizes that were tried."""
-    forward, sizes = local._forward, []
+    rows, sizes = Forward.rows, []
 
-    def limited(model: object, batch: Sequence[TokenInput], pooling: str) -> np.ndarray:
-        sizes.append(len(batch))
-        if len(batch) > most:
+    def limited(forward: Forward, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
+        sizes.append(len(sequences))
+        if len(sequences) > most:
             raise error
-        return forward(model, batch, pooling)
+        return rows(forward, sequences)
 
-    patch.setattr(local, "_forward", limited)
+    patch.setattr(Forward, "rows", limited)
     return sizes
 
 

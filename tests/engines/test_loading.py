@@ -103,7 +103,7 @@ def test_a_causal_checkpoint_loads_its_own_encoder(make_engine: Callable[..., Lo
     engine = make_engine(folder)
     engine.warmup()
     expected = load_file(folder / "model.safetensors")["model.layers.0.mlp.up_proj.weight"]
-    torch.testing.assert_close(engine._model.layers[0].mlp.up_proj.weight.detach(), expected, rtol=0, atol=0)
+    torch.testing.assert_close(engine._forward.model.layers[0].mlp.up_proj.weight.detach(), expected, rtol=0, atol=0)
 
 
 def test_old_buffers_are_no_fault(make_engine: Callable[..., LocalEngine], bare_folder: Path, tmp_path: Path) -> None:
@@ -194,8 +194,8 @@ def test_weights_are_loaded_in_the_dtype_asked_for(make_engine: Callable[..., Lo
     """Every floating weight has it, whatever the file's own."""
     engine = make_engine(dtype="bfloat16")
     engine.warmup()
-    assert {parameter.dtype for parameter in engine._model.parameters()} == {torch.bfloat16}
-    assert not engine._model.training
+    assert {parameter.dtype for parameter in engine._forward.model.parameters()} == {torch.bfloat16}
+    assert not engine._forward.model.training
 
 
 def test_loading_prints_nothing_and_leaves_progress_bars_as_they_were(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from transformers import Qwen3Model
 
 from e2rank_integrations.engines import local
-from e2rank_integrations.engines.batching import batches
+from e2rank_integrations.engines.attention import NAME
+from e2rank_integrations.engines.forward import Forward
 from e2rank_integrations.values import TokenInput, Usage
 from tests.support.models import SMALL_VOCABULARY, reference_embed
 
@@ -80,14 +82,23 @@ def test_the_public_encoders_equal_the_reference_formula(
 
 
 @contextmanager
-def batched(*, tokens: int, pad: bool) -> Iterator[None]:
-    """Batches of another budget, or padded as on a GPU."""
-
-    def other(inputs: list[TokenInput], **_: object) -> Iterator[list[int]]:
-        return batches(inputs, tokens=tokens, pad=pad)
-
+def laid_out(engine: LocalEngine, *, packed: bool) -> Iterator[Forward]:
+    """The engine's forward with sequences laid end to end, or padded as on a GPU."""
+    engine.warmup()
+    model = engine._forward.model
+    before = model.config._attn_implementation
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "batches", other)
+        patch.setattr(engine, "_forward", replace(engine._forward, packed=packed))
+        model.set_attn_implementation(NAME if packed else "sdpa")
+        yield engine._forward
+    model.set_attn_implementation(before)
+
+
+@contextmanager
+def batched(engine: LocalEngine, *, tokens: int, pad: bool) -> Iterator[None]:
+    """Batches of another budget, packed or padded."""
+    with laid_out(engine, packed=not pad), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "_CPU_BATCH_TOKENS", tokens)
         yield
 
 
@@ -99,7 +110,7 @@ def test_a_result_does_not_depend_on_its_neighbours(
 ) -> None:
     """An input embedded among others, in batches of any size, padded or not, gets its own vector to 1e-5."""
     alone = np.concatenate([bare_engine.encode([item]).vectors for item in items])
-    with batched(tokens=tokens, pad=pad):
+    with batched(bare_engine, tokens=tokens, pad=pad):
         together = bare_engine.encode(items).vectors
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
 
@@ -109,30 +120,32 @@ def test_padding_changes_no_result_where_tokens_see_what_follows(embedded_encode
     """In a bidirectional model, too: padding is masked from attention and left out of the mean."""
     inputs = embedded_encoder.document_inputs(DOCUMENTS)
     alone = np.concatenate([embedded_encoder.run([item]).vectors for item in inputs])
-    with batched(tokens=tokens, pad=True):
+    with batched(embedded_encoder.engine, tokens=tokens, pad=True):
         together = embedded_encoder.run(inputs).vectors
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("pooling", ["last", "mean", "cls"])
 @given(items=st.lists(token_inputs, min_size=2, max_size=8))
 @settings(deadline=None, max_examples=25)
-def test_padding_changes_no_result(bare_engine: LocalEngine, pooling: str, items: list[TokenInput]) -> None:
-    """A batch padded as on a GPU gives each row the vector that it has alone, to 1e-5, with every pooling."""
-    bare_engine.warmup()
-    model = bare_engine._model
-    padded = local._forward(model, items, pooling)
-    alone = np.concatenate([local._forward(model, [item], pooling) for item in items])
-    np.testing.assert_allclose(padded, alone, rtol=0, atol=1e-5)
+def test_the_layout_changes_no_result(
+    bare_engine: LocalEngine, pooling: str, packed: bool, items: list[TokenInput]
+) -> None:
+    """Padded or laid end to end, each sequence gets the vector that it has alone, to 1e-5, with every pooling."""
+    with laid_out(bare_engine, packed=packed) as laid:
+        forward = replace(laid, pooling=pooling)
+        alone = torch.cat([forward.rows([item.ids]) for item in items])
+        torch.testing.assert_close(forward.rows([item.ids for item in items]), alone, rtol=0, atol=1e-5)
 
 
 def test_padding_with_the_pooled_token_changes_no_result(bare_engine: LocalEngine) -> None:
     """The mask comes from lengths: an input that ends in runs of the padding's own id (0) keeps its vector."""
     items = [TokenInput((5, 0, 0), "document"), TokenInput((5,), "document"), TokenInput((5, 0, 0, 0, 0), "document")]
-    bare_engine.warmup()
-    padded = local._forward(bare_engine._model, items, "last")
     alone = np.concatenate([bare_engine.encode([item]).vectors for item in items])
-    np.testing.assert_allclose(padded, alone, rtol=0, atol=1e-5)
+    with laid_out(bare_engine, packed=False) as forward:
+        padded = forward.rows([item.ids for item in items])
+    np.testing.assert_allclose(padded.numpy(), alone, rtol=0, atol=1e-5)
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
 
 
@@ -159,7 +172,7 @@ def test_rows_come_in_the_order_of_the_inputs(bare_engine: LocalEngine, pad: boo
     """However inputs are grouped by length, row i belongs to input i."""
     items = some_inputs(4, 11, 4, 30, 1, 11, 2, 7)
     straight = bare_engine.encode(items).vectors
-    with batched(tokens=60, pad=pad):
+    with batched(bare_engine, tokens=60, pad=pad):
         permuted = bare_engine.encode([items[i] for i in order]).vectors
     np.testing.assert_allclose(permuted, straight[order], rtol=0, atol=1e-5)
 
@@ -189,16 +202,16 @@ def test_prompts_never_share_a_forward_with_documents(
     bare_engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even at the same length: roles are embedded apart, so that a prompt costs no document its speed."""
-    forward, seen = local._forward, []
+    rows, seen = Forward.rows, []
 
-    def noting(model: object, batch: list[TokenInput], pooling: str) -> np.ndarray:
-        seen.append(batch)
-        return forward(model, batch, pooling)
+    def noting(forward: Forward, sequences: list[tuple[int, ...]]) -> torch.Tensor:
+        seen.append(sequences)
+        return rows(forward, sequences)
 
-    monkeypatch.setattr(local, "_forward", noting)
-    bare_engine.encode([TokenInput((1, 2, 3), role) for role in ("document", "listwise", "document", "query")])
-    assert sorted({item.role for item in batch}.pop() for batch in seen) == ["document", "listwise", "query"]
-    assert [len({item.role for item in batch}) for batch in seen] == [1, 1, 1]
+    monkeypatch.setattr(Forward, "rows", noting)
+    roles = ("document", "listwise", "document", "query")
+    bare_engine.encode([TokenInput((i, 2, 3), role) for i, role in enumerate(roles)])
+    assert sorted(seen) == [[(0, 2, 3), (2, 2, 3)], [(1, 2, 3)], [(3, 2, 3)]]
 
 
 def test_no_inputs_give_no_rows(bare_engine: LocalEngine) -> None:

@@ -95,7 +95,7 @@ def test_concurrent_loads_leave_the_default_dtype_alone(make_engine: Callable[..
     with ThreadPoolExecutor(len(engines)) as pool:
         list(pool.map(lambda engine: engine.warmup(), engines))
     assert torch.get_default_dtype() == default
-    assert [str(engine._model.dtype) for engine in engines] == [f"torch.{dtype}" for dtype in dtypes]
+    assert [str(engine._forward.model.dtype) for engine in engines] == [f"torch.{dtype}" for dtype in dtypes]
 
 
 def test_making_an_engine_loads_nothing_and_warmup_loads_once(
@@ -118,7 +118,7 @@ def test_close_frees_the_weights_and_the_next_call_loads_them_again(
     """After `close` nothing holds the model; the engine stays usable and gives the same vectors."""
     engine = make_engine()
     before = engine.encode(ONE).vectors
-    model = weakref.ref(engine._model)
+    model = weakref.ref(engine._forward.model)
     engine.close()
     gc.collect()
     assert model() is None
