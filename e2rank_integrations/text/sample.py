@@ -54,6 +54,7 @@ WRITTEN = (
     # control tokens' names, and case folding
     "<|im_start|>user <|im_end|><|endoftext|> <think>\n\n</think> <tool_call> a <| b |> [CLS] [SEP]",
     "'\u017f 'S 's'T't'RE're'\u212b it'\u017fs 'M'm'LL'Ll'lL'D'd'VE’s ’ll '\u0130 ''s",
+    "'Llama x'Reagan 'Sam's 'Timothy 'Download 'MARY 'Verify O'LLOYD 'Section 'THE 'DE 'REPORT 'VERSION '\u017fort",
 )
 
 SEPARATORS = (
