@@ -129,7 +129,7 @@ def _encoder(config: Mapping[str, Any]) -> RankEncoder:
     ranks = {name.translate(BYTES).encode("latin-1"): id_ for name, id_ in letters.items()}
     encoding = tiktoken.Encoding("checkpoint", pat_str=SPLIT, mergeable_ranks=ranks, special_tokens={})
     inner = frozenset(id_ for token, id_ in ranks.items() if token[0] in _CONTINUATION)
-    return RankEncoder(encoding, inner, composes=config["normalizer"] is not None)
+    return RankEncoder(encoding, inner, composes=config.get("normalizer") is not None)
 
 
 def _is_known_shape(config: Mapping[str, Any]) -> bool:
