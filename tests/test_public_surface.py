@@ -14,10 +14,13 @@ import e2rank_integrations
 PUBLIC = [
     "Caps",
     "Candidate",
+    "DiskCache",
+    "DocumentCache",
     "E2RankEncoder",
     "E2RankError",
     "Fingerprint",
     "ListwiseTemplate",
+    "MemoryCache",
     "Profile",
     "PromptPlan",
     "RankedCandidate",
