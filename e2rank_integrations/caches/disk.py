@@ -32,8 +32,6 @@ _UNUSABLE = {
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH,
 }  # fmt: skip
 
-_inherited: list[sqlite3.Connection] = []  # a parent's, which a forked child may neither use nor close
-
 
 class DiskCache:
     """Keeps document vectors in an SQLite file, for this process, others, and later ones.
@@ -58,7 +56,9 @@ class DiskCache:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._closing: weakref.finalize[[], DiskCache] | None = None
-        _caches.add(self)
+        self._opened: tuple[int, int] | None = None
+        with _forking:
+            _caches.add(self)
 
     @property
     def file(self) -> Path:
@@ -132,14 +132,17 @@ class DiskCache:
         """This process's connection, for one thread at a time; after a failure the next call opens another."""
         with self._lock:
             try:
-                yield self._connection or self._connect()
+                yield self._current()
             except sqlite3.Error as error:
                 self._drop()
                 raise OSError(f"{self.file}: {error}") from error
 
-    def _connect(self) -> sqlite3.Connection:
-        self._connection = _opened(self.file)
-        self._closing = weakref.finalize(self, self._connection.close)
+    def _current(self) -> sqlite3.Connection:
+        if self._connection is None or self._opened != _identity(self.file):  # the file was deleted meanwhile
+            self._drop()
+            self._connection = _opened(self.file)
+            self._closing = weakref.finalize(self, self._connection.close)
+            self._opened = _identity(self.file)
         return self._connection
 
     def _drop(self) -> None:
@@ -147,23 +150,45 @@ class DiskCache:
             self._closing()
         self._connection, self._closing = None, None
 
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+        self._drop()
+
     def _after_fork(self) -> None:
-        if self._connection is not None and self._closing is not None:
-            self._closing.detach()
-            _inherited.append(self._connection)
-        self._lock, self._connection, self._closing = threading.Lock(), None, None
+        self._lock.release()
 
 
+# SQLite must not be carried through a fork: a child would believe in file locks that it does not hold. So all
+# connections are closed for that moment, and parent and child open their own when they need one.
+_forking = threading.Lock()
 _caches: weakref.WeakSet[DiskCache] = weakref.WeakSet()
+_closed: list[DiskCache] = []
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    _closed.extend(_caches)
+    for cache in _closed:
+        cache._before_fork()  # noqa: SLF001 - this module's own
 
 
 def _after_fork() -> None:
-    for cache in list(_caches):
-        cache._after_fork()  # noqa: SLF001 - this module's own
+    while _closed:
+        _closed.pop()._after_fork()  # noqa: SLF001 - this module's own
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """What tells a file from another one of the same name; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _opened(file: Path) -> sqlite3.Connection:

@@ -17,22 +17,20 @@ if TYPE_CHECKING:
     from e2rank_integrations.engines.base import Engine
     from e2rank_integrations.values import TokenInput, Vector
 
-    _Key = bytes | int
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lookup:
     """What of a call is known, and what must be computed.
 
     Attributes:
-        keys: Of each input: a document's key in the cache, another's position.
+        keys: Of each input: a document's key in the cache; another's position, which is equal to no such key.
         found: The vectors that were kept, by key.
         missing: The inputs that must be computed, by key; equal documents once.
     """
 
-    keys: tuple[_Key, ...]
-    found: Mapping[_Key, Vector]
-    missing: Mapping[_Key, TokenInput]
+    keys: tuple[bytes, ...]
+    found: Mapping[bytes, Vector]
+    missing: Mapping[bytes, TokenInput]
 
     @property
     def inputs(self) -> list[TokenInput]:
@@ -60,14 +58,14 @@ class CachedEngine:
         Raises:
             StoreError: the cache cannot be used as it is set up.
         """
-        if not _has_documents(inputs):
+        if not any(map(_is_document, inputs)):
             return self.engine.encode(inputs)
         lookup = self._look_up(inputs)
         return self._completed(lookup, self.engine.encode(lookup.inputs) if lookup.missing else None)
 
     async def aencode(self, inputs: Sequence[TokenInput]) -> Encoded:
         """As `encode`, without blocking the event loop."""
-        if not _has_documents(inputs):
+        if not any(map(_is_document, inputs)):
             return await self.engine.aencode(inputs)
         lookup = await in_thread(self._look_up, inputs)
         computed = await self.engine.aencode(lookup.inputs) if lookup.missing else None
@@ -83,19 +81,19 @@ class CachedEngine:
         self.vectors.cache.close()
 
     def _look_up(self, inputs: Sequence[TokenInput]) -> Lookup:
-        keys = [self.vectors.key(item) if item.role == "document" else place for place, item in enumerate(inputs)]
-        documents = dict.fromkeys(key for key in keys if isinstance(key, bytes))
-        found: dict[_Key, Vector] = {**self.vectors.find(list(documents))}
+        keys = tuple(self.vectors.key(item) if _is_document(item) else b"%d" % i for i, item in enumerate(inputs))
+        documents = dict.fromkeys(key for key, item in zip(keys, inputs, strict=True) if _is_document(item))
+        found = self.vectors.find(list(documents))
         missing = {key: item for key, item in zip(keys, inputs, strict=True) if key not in found}
-        return Lookup(tuple(keys), found, missing)
+        return Lookup(keys, found, missing)
 
     def _completed(self, lookup: Lookup, computed: Encoded | None) -> Encoded:
         """Keep what was computed, and put all rows into the order of the inputs."""
         new = {} if computed is None else dict(zip(lookup.missing, computed.vectors, strict=True))
-        self.vectors.keep({key: row for key, row in new.items() if isinstance(key, bytes)})
+        self.vectors.keep({key: row for key, row in new.items() if _is_document(lookup.missing[key])})
         rows = {**lookup.found, **new}
         return Encoded(np.stack([rows[key] for key in lookup.keys]), Usage() if computed is None else computed.usage)
 
 
-def _has_documents(inputs: Sequence[TokenInput]) -> bool:
-    return any(item.role == "document" for item in inputs)
+def _is_document(item: TokenInput) -> bool:
+    return item.role == "document"
