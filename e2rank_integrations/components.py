@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictFloat, StrictInt, model_validator
 
 from e2rank_integrations.bundle import bundle_of
+from e2rank_integrations.caches.base import DocumentCache
 from e2rank_integrations.encoder import DEFAULT_MODEL, E2RankEncoder
 from e2rank_integrations.engines.registry import DType
 from e2rank_integrations.errors import InputError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-_NAMING = ("model", "revision", "adapter", "listwise_adapter", "device", "dtype")
+_NAMING = ("model", "revision", "adapter", "listwise_adapter", "device", "dtype", "document_cache")
 
 
 class ModelFields(BaseModel):
@@ -62,6 +63,9 @@ class ModelFields(BaseModel):
 
     template: str | ListwiseTemplate | None = None
     """The listwise message by name (`paper`, `readme`, `training`, `insertrank`) or your own; None: the profile's."""
+
+    document_cache: InstanceOf[DocumentCache] | None = Field(default=None, repr=False, exclude=True)
+    """Where documents' vectors are kept between calls: a `MemoryCache` or a `DiskCache`, which components may share."""
 
     encoder: InstanceOf[E2RankEncoder] = Field(default=None, repr=False, exclude=True)  # type: ignore[assignment]  # set below
     """A ready encoder, to share one with other components."""

@@ -17,10 +17,13 @@ import e2rank_integrations
 PUBLIC = {
     "Candidate",
     "Caps",
+    "DiskCache",
+    "DocumentCache",
     "E2RankEncoder",
     "E2RankError",
     "Fingerprint",
     "ListwiseTemplate",
+    "MemoryCache",
     "Profile",
     "PromptPlan",
     "RankedCandidate",
