@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +16,13 @@ from e2rank_integrations.bundle import FILE, Bundle, bundle_of, read_bundle
 from e2rank_integrations.caches.base import DocumentCache
 from e2rank_integrations.caches.engine import CachedEngine
 from e2rank_integrations.caches.keyed import KeyedCache
+from e2rank_integrations.engines.prefixes import PrefixCache, PrefixedEngine
 from e2rank_integrations.engines.registry import DType, EngineKey, local_engine
 from e2rank_integrations.errors import CheckpointError, InputError
+from e2rank_integrations.fingerprint import Fingerprint
 from e2rank_integrations.progress import document_bar
 from e2rank_integrations.text.checks import expect_text
+from e2rank_integrations.text.cuts import Cuts
 from e2rank_integrations.text.prompts import InputWriter
 from e2rank_integrations.text.tokenizer import load_tokenizer
 from e2rank_integrations.threads import in_thread
@@ -33,88 +33,11 @@ if TYPE_CHECKING:
     from typing import Self
 
     from e2rank_integrations.engines.base import Engine
-    from e2rank_integrations.profiles import Pooling, Profile
+    from e2rank_integrations.profiles import Profile
     from e2rank_integrations.text.tokenizer import Line
     from e2rank_integrations.values import Matrix, PromptPlan, TokenInput
 
-logger = logging.getLogger(__name__)
-
 DEFAULT_MODEL = "Alibaba-NLP/E2Rank-0.6B"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprint:
-    """What decides a document's vector, kept beside an index so that another model's vectors are found out.
-
-    Attributes:
-        model: Name of the checkpoint; for messages only, it is not compared.
-        weights: Digest of its files.
-        adapter: Digest of the adapter's files, or None.
-        pooling: How a sequence becomes one vector.
-        document_format: The document's frame.
-        document_cap: Tokens of a document's embedding.
-        document_words: Words kept of a document, or None for all.
-    """
-
-    model: str
-    weights: str
-    adapter: str | None
-    pooling: Pooling
-    document_format: str
-    document_cap: int
-    document_words: int | None
-
-    def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote.
-
-        Raises:
-            ValueError: the text is no fingerprint of this version.
-        """
-        try:
-            return cls(**json.loads(text))
-        except TypeError as error:
-            raise ValueError("not a fingerprint of this version") from error
-
-    def differences(self, other: Fingerprint) -> list[str]:
-        """Names of the attributes in which two embeddings differ."""
-        return [name for name in self._facts() if getattr(self, name) != getattr(other, name)]
-
-    def digest(self) -> bytes:
-        """SHA-256 of all that is compared, by which vectors of other embeddings are told apart in a cache."""
-        return sha256(json.dumps(self._facts(), sort_keys=True).encode()).digest()
-
-    def _facts(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name != "model"}
-
-
-@dataclass
-class Cuts:
-    """Counts the documents of a call that are longer than the cap."""
-
-    cap: int
-    documents: int = 0
-    cut: int = 0
-    longest: int = 0
-
-    def count(self, lines: Sequence[Line]) -> None:
-        """Take more documents into account."""
-        cut = [len(line) for line in lines if line.lower_bound or len(line) > self.cap]
-        self.documents += len(lines)
-        self.cut += len(cut)
-        self.longest = max(self.longest, *cut, 0)
-
-    def report(self) -> None:
-        """Say in one log record how many were cut, if any."""
-        if self.cut:
-            logger.warning(
-                "%d of %d documents were cut to %d tokens for their embedding; the longest has %d",
-                self.cut, self.documents, self.cap, self.longest,
-            )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -139,6 +62,8 @@ class E2RankEncoder:
         document_cache: Where documents' vectors are kept between calls: a `MemoryCache`, a `DiskCache`, or your own.
             Encoders with the same model, adapter, pooling, format and cap find each other's vectors in it, whatever
             their device and dtype. It decides what a call costs and not what it returns, so it is not compared.
+        prefix_cache: Where keys and values of document blocks are kept for another query on the same candidates; for
+            causal models in this process. As `document_cache`, it is not compared.
     """
 
     model: str = DEFAULT_MODEL
@@ -150,17 +75,25 @@ class E2RankEncoder:
     custom_engine: Engine | None = None
     listwise_adapter: str | None = "auto"
     document_cache: DocumentCache | None = field(default=None, compare=False, repr=False)
+    prefix_cache: PrefixCache | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.model, os.PathLike):
             object.__setattr__(self, "model", os.fspath(self.model))
         if not isinstance(self.model, str):
             raise InputError(f"model: expected a name or a folder, found {type(self.model).__name__}")
-        if self.document_cache is not None and not isinstance(self.document_cache, DocumentCache):
-            found = type(self.document_cache).__name__
-            raise InputError(f"document_cache: expected a MemoryCache, a DiskCache or a DocumentCache, found {found}")
+        self._expect_caches()
         if self.profile is None:
             object.__setattr__(self, "profile", self._bundle.profile)
+
+    def _expect_caches(self) -> None:
+        if not isinstance(self.document_cache, DocumentCache | None):
+            found = type(self.document_cache).__name__
+            raise InputError(f"document_cache: expected a MemoryCache, a DiskCache or a DocumentCache, found {found}")
+        if not isinstance(self.prefix_cache, PrefixCache | None):
+            raise InputError(f"prefix_cache: expected a PrefixCache, found {type(self.prefix_cache).__name__}")
+        if self.prefix_cache is not None and self.custom_engine is not None:
+            raise InputError("prefix_cache: it serves the engine in this process; leave it out beside custom_engine")
 
     def __getstate__(self) -> dict[str, Any]:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
@@ -197,8 +130,12 @@ class E2RankEncoder:
     @property
     def engine(self) -> Engine:
         """Where the model runs; behind the document cache, if there is one."""
-        engine = self.custom_engine or local_engine(self.engine_key)
+        engine = self.custom_engine or self._engine_here()
         return engine if self._cached_vectors is None else CachedEngine(engine, self._cached_vectors)
+
+    def _engine_here(self) -> Engine:
+        engine = local_engine(self.engine_key)
+        return engine if self.prefix_cache is None else PrefixedEngine(engine, self.prefix_cache)
 
     @cached_property
     def _cached_vectors(self) -> KeyedCache | None:

@@ -24,7 +24,7 @@ def document_bar(documents: Iterable[str], *, show: bool) -> Iterator[Callable[[
     if not show:
         yield lambda _documents, _tokens: None
         return
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     total = len(documents) if isinstance(documents, Sized) else None
     with tqdm(total=total, unit=" documents", dynamic_ncols=True) as bar:

@@ -21,6 +21,7 @@ PUBLIC = [
     "Fingerprint",
     "ListwiseTemplate",
     "MemoryCache",
+    "PrefixCache",
     "Profile",
     "PromptPlan",
     "RankedCandidate",

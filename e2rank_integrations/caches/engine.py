@@ -26,11 +26,13 @@ class Lookup:
         keys: Of each input: a document's key in the cache; another's position, which is equal to no such key.
         found: The vectors that were kept, by key.
         missing: The inputs that must be computed, by key; equal documents once.
+        known: The inputs whose vectors were kept.
     """
 
     keys: tuple[bytes, ...]
     found: Mapping[bytes, Vector]
     missing: Mapping[bytes, TokenInput]
+    known: frozenset[TokenInput]
 
     @property
     def inputs(self) -> list[TokenInput]:
@@ -85,14 +87,16 @@ class CachedEngine:
         documents = dict.fromkeys(key for key, item in zip(keys, inputs, strict=True) if _is_document(item))
         found = self.vectors.find(list(documents))
         missing = {key: item for key, item in zip(keys, inputs, strict=True) if key not in found}
-        return Lookup(keys, found, missing)
+        known = frozenset(item for key, item in zip(keys, inputs, strict=True) if key in found)
+        return Lookup(keys, found, missing, known)
 
     def _completed(self, lookup: Lookup, computed: Encoded | None) -> Encoded:
         """Keep what was computed, and put all rows into the order of the inputs."""
         new = {} if computed is None else dict(zip(lookup.missing, computed.vectors, strict=True))
         self.vectors.keep({key: row for key, row in new.items() if _is_document(lookup.missing[key])})
         rows = {**lookup.found, **new}
-        return Encoded(np.stack([rows[key] for key in lookup.keys]), Usage() if computed is None else computed.usage)
+        usage = Usage() if computed is None else computed.usage
+        return Encoded(np.stack([rows[key] for key in lookup.keys]), usage, lookup.known)
 
 
 def _is_document(item: TokenInput) -> bool:

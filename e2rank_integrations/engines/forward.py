@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch.nn.functional import normalize
-from transformers import DynamicCache
 
 from e2rank_integrations.engines.attention import is_causal, packs
 from e2rank_integrations.engines.linear import with_faster_products
@@ -70,6 +69,8 @@ class Forward:
         Returns:
             A unit row, shape (1, width), and the keys and values.
         """
+        from transformers import DynamicCache
+
         cache = DynamicCache()
         for layer, (keys, values) in enumerate(past):
             cache.update(keys, values, layer)

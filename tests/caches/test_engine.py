@@ -123,8 +123,12 @@ def test_queries_and_prompts_are_computed_each_time(encoder: E2RankEncoder, reco
 
 def test_a_rerank_computes_no_document_twice(encoder: E2RankEncoder, recording: Recording) -> None:
     """Candidates without a stored vector cost their forwards once, for all queries."""
-    _, second = (Reranker(encoder).rank(query, TEXTS[:6]) for query in QUERIES[:2])
+    first, second = (Reranker(encoder).rank(query, TEXTS[:6]) for query in QUERIES[:2])
     assert (recording.usage.documents, recording.usage.queries, recording.usage.prompts) == (6, 2, 2)
+    assert first.usage + second.usage == recording.usage
+    assert second.usage.documents == 0
+    many = Reranker(encoder).rank_many([(query, TEXTS[:8]) for query in QUERIES[:2]])
+    assert [ranking.usage.documents for ranking in many] == [2, 0]
     plain = Reranker(replace(encoder, document_cache=None)).rank(QUERIES[1], TEXTS[:6])
     assert [item.score for item in second] == pytest.approx([item.score for item in plain], abs=1e-6)
 
@@ -351,12 +355,11 @@ def test_what_is_no_cache_is_refused(found: object) -> None:
         E2RankEncoder("embedded", document_cache=found)
 
 
-def test_the_cache_is_the_last_field_and_not_part_of_the_value(encoder: E2RankEncoder) -> None:
+def test_the_cache_is_no_part_of_the_value(encoder: E2RankEncoder) -> None:
     """It decides what a call costs, not what it returns."""
     plain = replace(encoder, document_cache=None)
     assert encoder == plain
     assert hash(encoder) == hash(plain)
-    assert list(E2RankEncoder.__dataclass_fields__)[-1] == "document_cache"
 
 
 @pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, replace], ids=["copy", "deepcopy", "replace"])
