@@ -9,9 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from e2rank_integrations.caches import DiskCache as DiskCache
+    from e2rank_integrations.caches import DocumentCache as DocumentCache
+    from e2rank_integrations.caches import MemoryCache as MemoryCache
     from e2rank_integrations.encoder import E2RankEncoder as E2RankEncoder
-    from e2rank_integrations.encoder import Fingerprint as Fingerprint
+    from e2rank_integrations.engines.prefixes import PrefixCache as PrefixCache
     from e2rank_integrations.errors import E2RankError as E2RankError
+    from e2rank_integrations.fingerprint import Fingerprint as Fingerprint
     from e2rank_integrations.profiles import Caps as Caps
     from e2rank_integrations.profiles import ListwiseTemplate as ListwiseTemplate
     from e2rank_integrations.profiles import Profile as Profile
@@ -27,10 +31,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Caps": "profiles",
     "Candidate": "values",
+    "DiskCache": "caches",
+    "DocumentCache": "caches",
     "E2RankEncoder": "encoder",
     "E2RankError": "errors",
-    "Fingerprint": "encoder",
+    "Fingerprint": "fingerprint",
     "ListwiseTemplate": "profiles",
+    "MemoryCache": "caches",
+    "PrefixCache": "engines.prefixes",
     "Profile": "profiles",
     "PromptPlan": "values",
     "RankedCandidate": "values",

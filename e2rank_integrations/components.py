@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictFloat, StrictInt, model_validator
 
 from e2rank_integrations.bundle import bundle_of
+from e2rank_integrations.caches.base import DocumentCache
 from e2rank_integrations.encoder import DEFAULT_MODEL, E2RankEncoder
+from e2rank_integrations.engines.prefixes import PrefixCache
 from e2rank_integrations.engines.registry import DType
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.profiles import ListwiseTemplate, Profile
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-_NAMING = ("model", "revision", "adapter", "listwise_adapter", "device", "dtype")
+_NAMING = ("model", "revision", "adapter", "listwise_adapter", "device", "dtype", "document_cache", "prefix_cache")
 
 
 class ModelFields(BaseModel):
@@ -62,6 +64,13 @@ class ModelFields(BaseModel):
 
     template: str | ListwiseTemplate | None = None
     """The listwise message by name (`paper`, `readme`, `training`, `insertrank`) or your own; None: the profile's."""
+
+    document_cache: InstanceOf[DocumentCache] | None = Field(default=None, repr=False, exclude=True)
+    """Where documents' vectors are kept between calls: a `MemoryCache` or a `DiskCache`, which components may share."""
+
+    prefix_cache: InstanceOf[PrefixCache] | None = Field(default=None, repr=False, exclude=True)
+    """Where keys and values of document blocks are kept, so that another query on the same candidates costs its own
+    tokens alone; for E2Rank's own models, in this process."""
 
     encoder: InstanceOf[E2RankEncoder] = Field(default=None, repr=False, exclude=True)  # type: ignore[assignment]  # set below
     """A ready encoder, to share one with other components."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,70 +13,31 @@ import numpy as np
 
 from e2rank_integrations import checkpoint
 from e2rank_integrations.bundle import FILE, Bundle, bundle_of, read_bundle
+from e2rank_integrations.caches.base import DocumentCache
+from e2rank_integrations.caches.engine import CachedEngine
+from e2rank_integrations.caches.keyed import KeyedCache
+from e2rank_integrations.engines.prefixes import PrefixCache, PrefixedEngine
 from e2rank_integrations.engines.registry import DType, EngineKey, local_engine
 from e2rank_integrations.errors import CheckpointError, InputError
+from e2rank_integrations.fingerprint import Fingerprint
+from e2rank_integrations.progress import document_bar
 from e2rank_integrations.text.checks import expect_text
+from e2rank_integrations.text.cuts import Cuts
 from e2rank_integrations.text.prompts import InputWriter
 from e2rank_integrations.text.tokenizer import load_tokenizer
 from e2rank_integrations.threads import in_thread
 from e2rank_integrations.values import Encoded, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Self
 
     from e2rank_integrations.engines.base import Engine
-    from e2rank_integrations.profiles import Pooling, Profile
+    from e2rank_integrations.profiles import Profile
     from e2rank_integrations.text.tokenizer import Line
     from e2rank_integrations.values import Matrix, PromptPlan, TokenInput
 
-logger = logging.getLogger(__name__)
-
 DEFAULT_MODEL = "Alibaba-NLP/E2Rank-0.6B"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprint:
-    """What decides a document's vector, kept beside an index so that another model's vectors are found out.
-
-    Attributes:
-        model: Name of the checkpoint; for messages only, it is not compared.
-        weights: Digest of its files.
-        adapter: Digest of the adapter's files, or None.
-        pooling: How a sequence becomes one vector.
-        document_format: The document's frame.
-        document_cap: Tokens of a document's embedding.
-        document_words: Words kept of a document, or None for all.
-    """
-
-    model: str
-    weights: str
-    adapter: str | None
-    pooling: Pooling
-    document_format: str
-    document_cap: int
-    document_words: int | None
-
-    def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote.
-
-        Raises:
-            ValueError: the text is no fingerprint of this version.
-        """
-        try:
-            return cls(**json.loads(text))
-        except TypeError as error:
-            raise ValueError("not a fingerprint of this version") from error
-
-    def differences(self, other: Fingerprint) -> list[str]:
-        """Names of the attributes in which two embeddings differ."""
-        names = [entry.name for entry in fields(self) if entry.name != "model"]
-        return [name for name in names if getattr(self, name) != getattr(other, name)]
 
 
 @dataclass(frozen=True)
@@ -99,6 +59,11 @@ class E2RankEncoder:
         listwise_adapter: Folder of a LoRA adapter that is switched on for listwise prompts alone: the vectors of
             queries and documents stay the model's own, and so does every index. `auto` is the one that comes with
             the model, if any; None is none.
+        document_cache: Where documents' vectors are kept between calls: a `MemoryCache`, a `DiskCache`, or your own.
+            Encoders with the same model, adapter, pooling, format and cap find each other's vectors in it, whatever
+            their device and dtype. It decides what a call costs and not what it returns, so it is not compared.
+        prefix_cache: Where keys and values of document blocks are kept for another query on the same candidates; for
+            causal models in this process. As `document_cache`, it is not compared.
     """
 
     model: str = DEFAULT_MODEL
@@ -109,14 +74,26 @@ class E2RankEncoder:
     dtype: DType = "auto"
     custom_engine: Engine | None = None
     listwise_adapter: str | None = "auto"
+    document_cache: DocumentCache | None = field(default=None, compare=False, repr=False)
+    prefix_cache: PrefixCache | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.model, os.PathLike):
             object.__setattr__(self, "model", os.fspath(self.model))
         if not isinstance(self.model, str):
             raise InputError(f"model: expected a name or a folder, found {type(self.model).__name__}")
+        self._expect_caches()
         if self.profile is None:
             object.__setattr__(self, "profile", self._bundle.profile)
+
+    def _expect_caches(self) -> None:
+        if not isinstance(self.document_cache, DocumentCache | None):
+            found = type(self.document_cache).__name__
+            raise InputError(f"document_cache: expected a MemoryCache, a DiskCache or a DocumentCache, found {found}")
+        if not isinstance(self.prefix_cache, PrefixCache | None):
+            raise InputError(f"prefix_cache: expected a PrefixCache, found {type(self.prefix_cache).__name__}")
+        if self.prefix_cache is not None and self.custom_engine is not None:
+            raise InputError("prefix_cache: it serves the engine in this process; leave it out beside custom_engine")
 
     def __getstate__(self) -> dict[str, Any]:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
@@ -152,8 +129,19 @@ class E2RankEncoder:
 
     @property
     def engine(self) -> Engine:
-        """Where the model runs."""
-        return self.custom_engine or local_engine(self.engine_key)
+        """Where the model runs; behind the document cache, if there is one."""
+        engine = self.custom_engine or self._engine_here()
+        return engine if self._cached_vectors is None else CachedEngine(engine, self._cached_vectors)
+
+    def _engine_here(self) -> Engine:
+        engine = local_engine(self.engine_key)
+        return engine if self.prefix_cache is None else PrefixedEngine(engine, self.prefix_cache)
+
+    @cached_property
+    def _cached_vectors(self) -> KeyedCache | None:
+        if self.document_cache is None:
+            return None
+        return KeyedCache(self.document_cache, self.fingerprint.digest(), self.width)
 
     @property
     def width(self) -> int:
@@ -194,6 +182,45 @@ class E2RankEncoder:
             InputError: a document is not text.
         """
         return self.run(self.document_inputs(documents)).vectors
+
+    def stream_documents(
+        self, documents: Iterable[str], *, chunk: int = 1024, progress: bool = False
+    ) -> Iterator[Matrix]:
+        """Embed documents that need not fit into memory together.
+
+        The documents are taken as they are needed, so a generator will do, and one without an end, too. What is held
+        at a time is one chunk: its texts, ids and vectors.
+
+        Args:
+            documents: The texts.
+            chunk: Documents to take and embed at a time, at least 1; the engine batches them by length.
+            progress: Whether to show a bar on stderr: documents, documents per second, and tokens per second that
+                went through the model (what a cache answers did not).
+
+        Yields:
+            Unit rows of the next documents, in order, shape (up to `chunk`, width), float32. Cuts are reported in one
+            log record, at the end or where the stream is left.
+
+        Raises:
+            InputError: no iterable of texts, or a document is not text, with its position in the stream; what came
+                before its chunk has been returned.
+        """
+        if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+            raise InputError(f"chunk: expected an integer of at least 1, found {chunk!r}")
+        return self._streamed(_expect_iterable(documents, "document"), chunk, progress=progress)
+
+    def _streamed(self, documents: Iterable[str], chunk: int, *, progress: bool) -> Iterator[Matrix]:
+        texts, cuts = iter(documents), Cuts(self.writer.document_cap)
+        try:
+            with document_bar(documents, show=progress) as advance:
+                while part := list(islice(texts, chunk)):
+                    lines = [self.writer.document(text) for text in _texts(part, "document", cuts.documents)]
+                    cuts.count(lines)
+                    encoded = self.run([self.writer.cut_document(line) for line in lines])
+                    advance(len(part), encoded.usage.tokens)
+                    yield encoded.vectors
+        finally:
+            cuts.report()
 
     def encode_listwise(
         self, query: str, documents: Sequence[str], scores: Sequence[float | None] | None = None
@@ -240,13 +267,9 @@ class E2RankEncoder:
 
     def report_cuts(self, lines: Sequence[Line]) -> None:
         """Say in one log record how many documents are longer than the cap."""
-        cap = self.writer.document_cap
-        cut = [len(line) for line in lines if line.lower_bound or len(line) > cap]
-        if cut:
-            logger.warning(
-                "%d of %d documents were cut to %d tokens for their embedding; the longest has %d",
-                len(cut), len(lines), cap, max(cut),
-            )  # fmt: skip
+        cuts = Cuts(self.writer.document_cap)
+        cuts.count(lines)
+        cuts.report()
 
     def listwise_input(
         self,
@@ -318,8 +341,13 @@ def _absolute(folder: str) -> str:
     return str(Path(folder).expanduser().resolve())
 
 
-def _texts(texts: Sequence[str], what: str) -> list[str]:
-    """Check every text; a lone string is refused, since its characters would pass as texts."""
+def _texts(texts: Iterable[str], what: str, first: int = 0) -> list[str]:
+    """Check every text; the first has the position `first`."""
+    return [expect_text(text, f"{what} {place}") for place, text in enumerate(_expect_iterable(texts, what), first)]
+
+
+def _expect_iterable(texts: Iterable[str], what: str) -> Iterable[str]:
+    """A lone string is refused, since its characters would pass as texts."""
     if isinstance(texts, str) or not hasattr(texts, "__iter__"):
         raise InputError(f"expected a list of {what} strings, found {type(texts).__name__}")
-    return [expect_text(text, f"{what} {position}") for position, text in enumerate(texts)]
+    return texts

@@ -274,7 +274,7 @@ class Reranker:
 def finish_many(jobs: Sequence[RerankJob], encoded: Encoded, started: float) -> list[Ranking]:
     """Finish jobs that were embedded together; an input that several share is on the first one's bill."""
     computed = dict(zip(_inputs(jobs), encoded.vectors, strict=True))
-    billed: set[TokenInput] = set()
+    billed = set(encoded.found)
     rankings = []
     for job in jobs:
         usage = Usage.of(item for item in job.inputs if item not in billed)

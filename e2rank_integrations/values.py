@@ -103,10 +103,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """An engine's answer: unit rows, shape (inputs, width), float32, in the order of the inputs."""
+    """An engine's answer.
+
+    Attributes:
+        vectors: Unit rows, shape (inputs, width), float32, in the order of the inputs.
+        usage: What was computed.
+        found: Inputs that were not computed, since a cache knew their vectors.
+    """
 
     vectors: Matrix = field(repr=False)
     usage: Usage
+    found: frozenset[TokenInput] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import pytest
 
 from e2rank_integrations import E2RankEncoder, Fingerprint
 from e2rank_integrations.engines import local, registry
+from e2rank_integrations.engines.forward import Forward
 from e2rank_integrations.errors import E2RankError, InputError
 from e2rank_integrations.profiles import E2RANK, E2RANK_SMALL, EMBEDDED, Caps
 from tests.support.engines import Gated, Recording
@@ -257,7 +258,7 @@ async def test_tokenising_and_the_model_run_in_the_packages_own_threads(
 ) -> None:
     """Neither the loop's thread nor its default executor does the work; a slow tokeniser blocks nobody."""
     threads: set[str] = set()
-    forward, document = local._forward, type(qwen_encoder.writer).document
+    rows, document = Forward.rows, type(qwen_encoder.writer).document
 
     def noting(function: Callable) -> Callable:
         def noted(*args: Any) -> Any:
@@ -266,7 +267,7 @@ async def test_tokenising_and_the_model_run_in_the_packages_own_threads(
 
         return noted
 
-    monkeypatch.setattr(local, "_forward", noting(forward))
+    monkeypatch.setattr(Forward, "rows", noting(rows))
     monkeypatch.setattr(type(qwen_encoder.writer), "document", noting(document))
     await qwen_encoder.aencode_documents(["a"])
     assert threads == {"e2rank"}

@@ -17,10 +17,14 @@ import e2rank_integrations
 PUBLIC = {
     "Candidate",
     "Caps",
+    "DiskCache",
+    "DocumentCache",
     "E2RankEncoder",
     "E2RankError",
     "Fingerprint",
     "ListwiseTemplate",
+    "MemoryCache",
+    "PrefixCache",
     "Profile",
     "PromptPlan",
     "RankedCandidate",
@@ -37,9 +41,9 @@ MODULES = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")
 )
-ENGINE = (
-    "e2rank_integrations.engines.local", "e2rank_integrations.engines.loading", "e2rank_integrations.engines.pooling",
-)  # fmt: skip
+ENGINE = tuple(
+    f"e2rank_integrations.engines.{name}" for name in ("attention", "forward", "linear", "loading", "local", "pooling")
+)
 TRAINING = tuple(
     f"e2rank_integrations.training.{name}"
     for name in ("batches", "lora", "losses", "models", "result", "trainable", "trainer")

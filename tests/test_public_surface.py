@@ -14,10 +14,14 @@ import e2rank_integrations
 PUBLIC = [
     "Caps",
     "Candidate",
+    "DiskCache",
+    "DocumentCache",
     "E2RankEncoder",
     "E2RankError",
     "Fingerprint",
     "ListwiseTemplate",
+    "MemoryCache",
+    "PrefixCache",
     "Profile",
     "PromptPlan",
     "RankedCandidate",
@@ -75,6 +79,8 @@ def test_a_star_import_gives_the_public_names() -> None:
         "from e2rank_integrations import E2RankEncoder; E2RankEncoder.embedded()",
         "from e2rank_integrations import E2RankEncoder, Reranker; Reranker(E2RankEncoder('a/b'), top_n=3)",
         "from e2rank_integrations import E2RankEncoder; E2RankEncoder.embedded().document_inputs(['a'])",
+        "from e2rank_integrations import *; E2RankEncoder('a/b', document_cache=MemoryCache())",
+        "from e2rank_integrations import DiskCache; DiskCache('nowhere')",
     ],
 )
 def test_importing_and_making_components_loads_no_framework(code: str) -> None:

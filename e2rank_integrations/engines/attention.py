@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -97,6 +96,8 @@ def is_causal(model: PreTrainedModel) -> bool:
 
 def packs(model: PreTrainedModel) -> bool:
     """Make a model attend within packed sequences, if it is one of those known to read positions as they are given."""
+    from transformers import AttentionInterface
+
     plain_bert = model.config.model_type == "bert" and not model.config.is_decoder
     if not (is_causal(model) or plain_bert) or not getattr(model, "_supports_attention_backend", False):
         return False

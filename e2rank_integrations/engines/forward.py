@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch.nn.functional import normalize
-from transformers import DynamicCache
 
 from e2rank_integrations.engines.attention import is_causal, packs
+from e2rank_integrations.engines.linear import with_faster_products
 from e2rank_integrations.engines.pooling import padded, pooled, pooled_packed
 
 if TYPE_CHECKING:
@@ -44,10 +44,13 @@ class Forward:
 
     @classmethod
     def of(cls, model: PreTrainedModel | PeftModel, pooling: Pooling) -> Self:
-        """Choose the layout: packed on a CPU, where the model allows it."""
+        """Make a model fast on its device: on a CPU sequences are packed, where the model allows it."""
         # peft's wrapper types what is within as any module.
         inner = cast("PreTrainedModel", model.get_base_model() if hasattr(model, "get_base_model") else model)  # type: ignore[operator]
-        return cls(model, pooling, is_causal(inner), model.device.type == "cpu" and packs(inner))
+        on_cpu = model.device.type == "cpu"
+        if on_cpu:
+            with_faster_products(model)
+        return cls(model, pooling, is_causal(inner), on_cpu and packs(inner))
 
     @torch.inference_mode()
     def rows(self, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -66,6 +69,8 @@ class Forward:
         Returns:
             A unit row, shape (1, width), and the keys and values.
         """
+        from transformers import DynamicCache
+
         cache = DynamicCache()
         for layer, (keys, values) in enumerate(past):
             cache.update(keys, values, layer)

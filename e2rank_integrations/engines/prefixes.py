@@ -19,6 +19,7 @@ from e2rank_integrations.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
+    from typing import Self
 
     import numpy.typing as npt
 
@@ -50,7 +51,8 @@ class PrefixCache:
     """A bounded store of document blocks' keys and values, least recently used out first.
 
     It may serve several encoders and threads. Entries are found by the longest common beginning of token ids, among
-    those that the same weights in the same dtype on the same device have made.
+    those that the same weights in the same dtype on the same device have made. A copy within the process is the same
+    cache; a pickled one is empty, with the same bound.
 
     Args:
         max_bytes: Most bytes to hold. E2Rank-0.6B needs 115 kB a token in bfloat16 and 229 kB in float32, so a block
@@ -70,8 +72,13 @@ class PrefixCache:
         self._lock = threading.Lock()
         self._entries: LRUCache[Key, Prefix] = LRUCache(max_bytes, getsizeof=lambda prefix: prefix.nbytes)
 
-    def __reduce__(self) -> tuple[type[PrefixCache], tuple[int]]:
-        """A copy, in another process for instance, begins empty."""
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int]]:
         return type(self), (self.max_bytes,)
 
     def __repr__(self) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from e2rank_integrations.components import EmbeddingFields
+from e2rank_integrations.threads import in_thread
 
 
 class E2RankEmbeddings(EmbeddingFields, Embeddings):
@@ -17,8 +19,13 @@ class E2RankEmbeddings(EmbeddingFields, Embeddings):
         ```
     """
 
+    show_progress: bool = False
+    """Whether to show a bar while documents are embedded: documents and tokens per second."""
+
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed documents; unit vectors of the model's width."""
+        if self.show_progress:
+            return self._embed_with_bar(texts)
         return _floats(self.encoder.encode_documents(texts).tolist())
 
     def embed_query(self, text: str) -> list[float]:
@@ -27,11 +34,17 @@ class E2RankEmbeddings(EmbeddingFields, Embeddings):
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """As `embed_documents`, without blocking the event loop."""
+        if self.show_progress:
+            return await in_thread(self._embed_with_bar, texts)
         return _floats((await self.encoder.aencode_documents(texts)).tolist())
 
     async def aembed_query(self, text: str) -> list[float]:
         """As `embed_query`, without blocking the event loop."""
         return _floats((await self.encoder.aencode_queries([text])).tolist())[0]
+
+    def _embed_with_bar(self, texts: list[str]) -> list[list[float]]:
+        parts = list(self.encoder.stream_documents(texts, progress=True))
+        return _floats(np.concatenate(parts).tolist()) if parts else []
 
 
 def _floats(rows: object) -> list[list[float]]:

@@ -20,9 +20,9 @@ class Component(ModelFields, BaseComponent):
     def __getstate__(self) -> dict[str, Any]:
         """LlamaIndex leaves out what cannot be pickled, and deletes it from the very object: here from a copy.
 
-        An engine of the caller's own must not stay behind: the copy would load the weights in its place.
+        An engine or a cache of the caller's own must not stay behind: the copy would have an encoder made anew.
         """
-        if self.encoder.custom_engine is not None:
+        if self.encoder.custom_engine is not None or self.document_cache is not None:
             pickle.dumps(self.encoder)
         return BaseComponent.__getstate__(self._to_pickle())
 

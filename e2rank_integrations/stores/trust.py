@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from e2rank_integrations.encoder import Fingerprint
 from e2rank_integrations.errors import StoreError, StoreMismatchError
+from e2rank_integrations.fingerprint import Fingerprint
 from e2rank_integrations.slate import unit
 
 if TYPE_CHECKING:

@@ -3,6 +3,8 @@
 A text is split only at control tokens that *we* placed. Everything between two of them, our own words included,
 is one literal string, encoded by the checkpoint's tokenizer with its added tokens removed. For benign text the ids
 equal those of the whole string encoded at once; hostile text stays text.
+
+Ids are made by `tiktoken` where it is proved to give the same ones (see `ranks`), else by `tokenizers`.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer
 
 from e2rank_integrations.errors import CheckpointError, ProfileError
+from e2rank_integrations.text.literal import Literal, from_offsets
+from e2rank_integrations.text.ranks import rank_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from tokenizers import Encoding
 
 MAX_CHARACTERS = 1_000_000
 """Of a longer text only this much is tokenised: far beyond every cap, and counts become lower bounds."""
@@ -45,29 +47,22 @@ class Line:
     """
 
     opening: tuple[int, ...]
-    encoding: Encoding
+    encoding: Literal
     ending: tuple[int, ...]
     closing: tuple[int, ...]
     lower_bound: bool
 
     def __len__(self) -> int:
         ending = len(self.ending) if self.lower_bound else 0
-        return len(self.opening) + len(self.encoding) + ending + len(self.closing)
+        return len(self.opening) + len(self.encoding.ids) + ending + len(self.closing)
 
     def ids(self, limit: int) -> tuple[int, ...]:
         """At most `limit` ids: whole, or cut at the end of a character and closed again."""
         if len(self) <= limit and not self.lower_bound:
             return (*self.opening, *self.encoding.ids, *self.closing)
         kept = limit - len(self.opening) - len(self.ending) - len(self.closing)
-        return (*self.opening, *self.encoding.ids[: self._character_end(kept)], *self.ending, *self.closing)
-
-    def _character_end(self, kept: int) -> int:
-        """The last position up to `kept` that does not split a character over two sides."""
-        offsets = self.encoding.offsets
-        kept = max(0, min(kept, len(offsets)))
-        while 0 < kept < len(offsets) and offsets[kept][0] < offsets[kept - 1][1]:
-            kept -= 1
-        return kept
+        end = self.encoding.character_end(max(0, min(kept, len(self.encoding.ids))))
+        return (*self.opening, *self.encoding.ids[:end], *self.ending, *self.closing)
 
 
 class LiteralTokenizer:
@@ -81,11 +76,8 @@ class LiteralTokenizer:
         self._controls: dict[str, int] = {token["content"]: token["id"] for token in config["added_tokens"]}
         names = sorted(self._controls, key=len, reverse=True)
         self._control_pattern = re.compile("|".join(f"({re.escape(name)})" for name in names) or "(?!)")
-        config.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
-        try:
-            self._encoder: Tokenizer = Tokenizer.from_str(json.dumps(config))
-        except Exception as error:  # the library raises nothing more precise
-            raise ValueError("not a tokenizer") from error
+        self._tokenizer = _without_added_tokens(tokenizer_json)
+        self._ranks = rank_encoder(config, self._tokenizer)
         unknown = config["model"].get("unk_token")
         self._forbidden = frozenset(id_ for name, id_ in self._controls.items() if name != unknown)
 
@@ -116,18 +108,31 @@ class LiteralTokenizer:
         literal = self.literal(f"{head}{text[:MAX_CHARACTERS]}" if lower_bound else f"{head}{text}{tail}")
         return Line(self.encode(opening), literal, self.encode((tail,)), self.encode(closing), lower_bound)
 
-    def literal(self, text: str) -> Encoding:
+    def literal(self, text: str) -> Literal:
         """Encode a text without any control token; it must have passed `expect_text`."""
-        encoding: Encoding = self._encoder.encode(text, add_special_tokens=False)
-        if not self._forbidden.isdisjoint(encoding.ids):
+        if self._ranks is not None and self._ranks.reads(text):
+            return self._ranks.literal(text)  # no control token is among its ids
+        literal = from_offsets(self._tokenizer.encode(text, add_special_tokens=False))
+        if not self._forbidden.isdisjoint(literal.ids):
             raise CheckpointError(
                 "this tokenizer's model yields control tokens from plain text, so its inputs cannot be kept literal"
             )
-        return encoding
+        return literal
 
     def splits_at_newline(self) -> bool:
         """Whether a newline before a non-space always ends a token, so that lines may be encoded one by one."""
         return self.encode(("one.\n[2] two",)) == self.encode(("one.\n",)) + self.encode(("[2] two",))
+
+
+def _without_added_tokens(tokenizer_json: str) -> Tokenizer:
+    """The model with what stands before it, and nothing else of the file."""
+    try:
+        given = Tokenizer.from_str(tokenizer_json)
+    except Exception as error:  # the library raises nothing more precise
+        raise ValueError("not a tokenizer") from error
+    tokenizer = Tokenizer(given.model)
+    tokenizer.normalizer, tokenizer.pre_tokenizer = given.normalizer, given.pre_tokenizer
+    return tokenizer
 
 
 def merged(parts: Sequence[Part]) -> list[Part]:

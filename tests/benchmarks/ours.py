@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from e2rank_integrations import Candidate, Reranker
-from e2rank_integrations.engines.prefixes import PrefixCache, PrefixedEngine
-from e2rank_integrations.engines.registry import local_engine
+from e2rank_integrations.engines.prefixes import PrefixCache
 from tests.benchmarks.outputs import Outcome
 from tests.benchmarks.rows import OURS, Row
 
@@ -94,11 +93,7 @@ def _ranked(encoder: E2RankEncoder, bench: Bench, work: Workload, query: int) ->
 
 
 def _prefixed(bench: Bench) -> E2RankEncoder:
-    def made() -> E2RankEncoder:
-        engine = PrefixedEngine(local_engine(bench.encoder.engine_key), PrefixCache(_PREFIX_BYTES))
-        return replace(bench.encoder, custom_engine=engine)
-
-    return bench.held(_PREFIXED, made)
+    return bench.held(_PREFIXED, lambda: replace(bench.encoder, prefix_cache=PrefixCache(_PREFIX_BYTES)))
 
 
 def _fill_prefixes(bench: Bench, work: Workload) -> None:

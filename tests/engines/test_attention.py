@@ -125,3 +125,21 @@ def test_another_model_keeps_its_attention() -> None:
     first, second = (Qwen3Model(qwen3_config(layers=1, width=16, vocabulary=9)).eval() for _ in range(2))
     Forward.of(first, "last")
     assert second.config._attn_implementation != attention.NAME
+
+
+@pytest.mark.parametrize("tokens", [60, 300])
+def test_bfloat16_stays_near_float32_at_full_width(tokens: int) -> None:
+    """With two layers of the 0.6B's width, a vector in bfloat16 has a cosine of .9998 to transformers' in float32."""
+    config = qwen3_config(layers=2, width=1024, vocabulary=512)
+    config.update({"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 3072})
+    torch.manual_seed(0)
+    exact = Qwen3Model(config).eval()
+    rounded = Qwen3Model(config).eval()
+    for target, source in zip(rounded.parameters(), exact.parameters(), strict=True):
+        source.data = source.data.bfloat16().float()
+        target.data = source.data.bfloat16()  # not `.to()`, which would round the rotary frequencies, too
+    ids = [torch.randint(512, (tokens,), generator=torch.Generator().manual_seed(1)).tolist()]
+    with torch.inference_mode():
+        hidden = exact(input_ids=torch.tensor(ids)).last_hidden_state[:, -1]
+    expected = torch.nn.functional.normalize(hidden, dim=-1)
+    assert float((Forward.of(rounded, "last").rows(ids) * expected).sum()) >= 0.9998

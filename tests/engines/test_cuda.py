@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from e2rank_integrations.engines.prefixes import PrefixCache, PrefixedEngine
 from e2rank_integrations.engines.registry import EngineKey, local_engine
 from e2rank_integrations.values import TokenInput
 
@@ -59,6 +60,19 @@ def test_bfloat16_stays_near_float32(make_engine: Callable[..., LocalEngine], ba
     found = make_engine(device="cuda:0", dtype="bfloat16").encode(items).vectors
     cosines = (found * bare_engine.encode(items).vectors).sum(axis=1)
     assert cosines.min() > 0.99
+
+
+@pytest.mark.usefixtures("full_precision")
+def test_a_follow_up_on_a_gpu_gets_the_same_vector(
+    make_engine: Callable[..., LocalEngine], bare_engine: LocalEngine
+) -> None:
+    """Keys and values kept on the device serve another query, in float32 to 1e-4 of the CPU."""
+    block = tuple(np.random.default_rng(1).integers(0, 512, 500).tolist())
+    prompts = [TokenInput((*block, *query), "listwise", shared=500) for query in ((1, 2), (3, 4, 5))]
+    engine = PrefixedEngine(make_engine(device="cuda:0"), PrefixCache(10_000_000))
+    found = np.concatenate([engine.encode([item]).vectors for item in prompts])
+    assert engine.prefixes.hits == 1
+    np.testing.assert_allclose(found, bare_engine.encode(prompts).vectors, rtol=0, atol=1e-4)
 
 
 def test_cuda_without_a_number_is_the_current_device(bare_folder: Path) -> None:

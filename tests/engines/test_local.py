@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from transformers import Qwen3Model
 
 from e2rank_integrations.engines import local
-from e2rank_integrations.engines.attention import NAME
 from e2rank_integrations.engines.forward import Forward
 from e2rank_integrations.values import TokenInput, Usage
+from tests.engines.layouts import laid_out
 from tests.support.models import SMALL_VOCABULARY, reference_embed
 
 if TYPE_CHECKING:
@@ -79,19 +79,6 @@ def test_the_public_encoders_equal_the_reference_formula(
     expected = reference_embed(reference_model, [item.ids for item in inputs], "left").numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     assert plan.tokens == len(inputs[-1].ids)
-
-
-@contextmanager
-def laid_out(engine: LocalEngine, *, packed: bool) -> Iterator[Forward]:
-    """The engine's forward with sequences laid end to end, or padded as on a GPU."""
-    engine.warmup()
-    model = engine._forward.model
-    before = model.config._attn_implementation
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_forward", replace(engine._forward, packed=packed))
-        model.set_attn_implementation(NAME if packed else "sdpa")
-        yield engine._forward
-    model.set_attn_implementation(before)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from e2rank_integrations.engines.forward import Forward
 from e2rank_integrations.engines.prefixes import PrefixCache, PrefixedEngine
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.values import TokenInput, Usage
+from tests.engines.layouts import laid_out
 from tests.support.models import save_bare_qwen3
 
 if TYPE_CHECKING:
@@ -75,19 +76,20 @@ def test_the_bill_is_that_of_whole_prompts(bare_engine: LocalEngine) -> None:
     assert engine.encode(items).usage == Usage(documents=1, prompts=2, tokens=2 * BLOCK + 5)
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["as on a GPU", "as on a CPU"])
 @given(common=st.integers(0, 300), kept=st.integers(1, 300), rest=st.integers(1, 40))
 @settings(deadline=None, max_examples=30)
 def test_any_common_beginning_gives_the_same_vector(
-    bare_engine: LocalEngine, common: int, kept: int, rest: int
+    bare_engine: LocalEngine, packed: bool, common: int, kept: int, rest: int
 ) -> None:
     """However much of a kept block a prompt shares, in part or beyond its end, its vector is that of a whole run."""
     engine = PrefixedEngine(bare_engine, PrefixCache(10_000_000))
     first = block(1, 400)
-    engine.encode([prompt(first[:kept], (1, 2, 3))])
     follow_up = prompt((*first[:common], *block(2, rest)), (7,))
-    np.testing.assert_allclose(
-        engine.encode([follow_up]).vectors, bare_engine.encode([follow_up]).vectors, rtol=0, atol=1e-5
-    )
+    with laid_out(bare_engine, packed=packed):
+        engine.encode([prompt(first[:kept], (1, 2, 3))])
+        found = engine.encode([follow_up]).vectors
+    np.testing.assert_allclose(found, bare_engine.encode([follow_up]).vectors, rtol=0, atol=1e-5)
 
 
 def test_the_same_prompt_again_runs_its_last_token(bare_engine: LocalEngine, tokens_run: list[int]) -> None:
@@ -236,12 +238,18 @@ def test_threads_share_one_cache(bare_engine: LocalEngine, make_engine: Callable
     assert wrong == []
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
-def test_a_copy_begins_empty_with_the_same_bound(copied: Callable[[PrefixCache], PrefixCache]) -> None:
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_is_the_same_cache(copied: Callable[[PrefixCache], PrefixCache]) -> None:
+    """Components that are copied go on sharing what they share."""
+    cache = PrefixCache(500)
+    assert copied(cache) is cache
+
+
+def test_a_pickled_cache_is_empty_with_the_same_bound() -> None:
     """Gigabytes of tensors never travel to another process."""
     cache = PrefixCache(500)
     cache.keep("me", block(1), object(), 10)
-    other = copied(cache)
+    other = pickle.loads(pickle.dumps(cache))
     assert (other.max_bytes, len(other), len(cache)) == (500, 0, 1)
 
 

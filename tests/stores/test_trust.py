@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2rank_integrations import Reranker, Searcher
-from e2rank_integrations.encoder import Fingerprint
 from e2rank_integrations.errors import StoreError, StoreMismatchError
+from e2rank_integrations.fingerprint import Fingerprint
 from e2rank_integrations.stores import FINGERPRINT_KEY, expect_same_embedding
 from e2rank_integrations.stores.chroma import ChromaStore
 from tests.support.chroma import new_collection, unique_name

@@ -1,0 +1,63 @@
+"""What decides a document's vector."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from e2rank_integrations.profiles import Pooling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What decides a document's vector, kept beside an index so that another model's vectors are found out.
+
+    Attributes:
+        model: Name of the checkpoint; for messages only, it is not compared.
+        weights: Digest of its files.
+        adapter: Digest of the adapter's files, or None.
+        pooling: How a sequence becomes one vector.
+        document_format: The document's frame.
+        document_cap: Tokens of a document's embedding.
+        document_words: Words kept of a document, or None for all.
+    """
+
+    model: str
+    weights: str
+    adapter: str | None
+    pooling: Pooling
+    document_format: str
+    document_cap: int
+    document_words: int | None
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: the text is no fingerprint of this version.
+        """
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise ValueError("not a fingerprint of this version") from error
+
+    def differences(self, other: Fingerprint) -> list[str]:
+        """Names of the attributes in which two embeddings differ."""
+        return [name for name in self._facts() if getattr(self, name) != getattr(other, name)]
+
+    def digest(self) -> bytes:
+        """SHA-256 of all that is compared, by which vectors of other embeddings are told apart in a cache."""
+        return sha256(json.dumps(self._facts(), sort_keys=True).encode()).digest()
+
+    def _facts(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "model"}
