@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -28,36 +29,35 @@ class Counts:
     real_tokens: int = 0
     padded_tokens: int = 0
     prefill: float = 0.0
-    _started: float = 0.0
 
-    def before(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Count one forward's input."""
-        ids, mask = kwargs["input_ids"] if "input_ids" in kwargs else args[0], kwargs.get("attention_mask")
+    def add(self, ids: torch.Tensor, mask: torch.Tensor | None, seconds: float) -> None:
+        """Count one forward, of ids of shape (rows, tokens)."""
         self.forwards += 1
         self.padded_tokens += ids.numel()
         # With keys and values at hand the mask is longer than the ids.
         self.real_tokens += ids.numel() if mask is None else int(mask[:, -ids.shape[1] :].sum())
-        self._started = perf_counter()
-
-    def after(
-        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object
-    ) -> None:
-        """Add the forward's time, if it is no single token's."""
-        ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
         if ids.shape[1] > 1:
-            self.prefill += perf_counter() - self._started
+            self.prefill += seconds
 
 
 @contextmanager
 def counted(model: torch.nn.Module) -> Iterator[Counts]:
-    """Count what goes through a model; the hooks cost microseconds a forward."""
-    counts = Counts()
-    hooks = [
-        model.register_forward_pre_hook(counts.before, with_kwargs=True),
-        model.register_forward_hook(counts.after, with_kwargs=True),
-    ]
+    """Count what goes through a model, at some microseconds a forward.
+
+    Its `forward` is wrapped, since sentence-transformers calls that rather than the module, and hooks would not see it.
+    """
+    counts, forward = Counts(), model.forward
+
+    @wraps(forward)
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        started = perf_counter()
+        output = forward(*args, **kwargs)
+        ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
+        counts.add(ids, kwargs.get("attention_mask"), perf_counter() - started)
+        return output
+
+    model.forward = counting
     try:
         yield counts
     finally:
-        for hook in hooks:
-            hook.remove()
+        del model.forward  # the class has its own

@@ -57,12 +57,9 @@ class Bench:
         return self._held[name]
 
     def keep(self, names: Collection[str]) -> None:
-        """Let go of everything else."""
-        for name in set(self._held) - set(names):
-            thing = self._held.pop(name)
-            if isinstance(thing, E2RankEncoder):
-                thing.close()
-            del thing
+        """Let go of everything else, but for our engine, which is asked again after all rows."""
+        for name in set(self._held) - {*names, OURS}:
+            del self._held[name]
         gc.collect()
 
     def plain(self, dtype: str) -> Qwen3ForCausalLM:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
-from tests.benchmarks import ours
+from tests.benchmarks import ours, reference
 from tests.benchmarks.results import Spread, ratios
 from tests.benchmarks.targets import targets
 
@@ -139,7 +139,8 @@ def notes(report: Report) -> list[str]:
         for row in report.rows
         if row.prefill is not None and report.row(ours.STORED)
     ]
-    return [*report.remarks, *skipped, *prefill, *told]
+    checked = [] if report.row(reference.NAME) else ["Outputs were not compared: the reference did not run."]
+    return [*report.remarks, *checked, *skipped, *prefill, *told]
 
 
 def _both_rates(report: Report) -> str:
