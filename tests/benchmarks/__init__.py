@@ -1,1 +1,1 @@
-"""Speed, measured side by side; nothing here is collected as a test."""
+"""The benchmark: `python -m tests.benchmarks`. Every way to rerank the same candidates, side by side, in one process."""
