@@ -40,13 +40,15 @@ def machine_lines(report: Report) -> list[str]:
     """The machine and the workload in sentences."""
     machine, work = report.machine, report.workload
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    flags = ", ".join(machine["flags"]) or "none of the flags that matter"
+    read = (
+        f"{work['candidates']} candidates of {work['shortest']} to {work['longest']} tokens, {work['mean tokens']:.0f}"
+    )
+    asked = f"{work['listed']} of them in a prompt of {work['prompt tokens']:,} tokens"
     lines = [
-        f"{machine['cpu']}; {', '.join(machine['flags']) or 'none of the flags that matter'}; "
-        f"{machine['threads']} threads; {versions}.",
+        f"{machine['cpu']}; {flags}; {machine['threads']} threads; {versions}.",
         *(_rate_line(name, report.matmul) for name in report.matmul[0]),
-        f"{work['candidates']} candidates of {work['shortest']} to {work['longest']} tokens, {work['mean tokens']:.0f} "
-        f"in the mean; {work['listed']} of them in a prompt of {work['prompt tokens']:,} tokens. {report.layers} layers "
-        "of the true width, random weights.",
+        f"{read} in the mean; {asked}. {report.layers} layers of the true width, random weights.",
     ]
     return lines if report.minutes is None else [*lines, f"The run took {report.minutes:.1f} minutes."]
 
@@ -60,8 +62,8 @@ def _rate_line(dtype: str, matmul: Sequence[dict[str, float]]) -> str:
 def row_table(report: Report) -> Table:
     """One line per row that ran."""
     head = [
-        "way to rerank", "seconds", "× stored vectors", "× embedded again", "forwards", "tokens", "padded", "pad factor",
-        "dtype", "layers", "share of peak", "difference from the reference",
+        "way to rerank", "seconds", "× stored vectors", "× embedded again", "forwards", "tokens", "padded",
+        "pad factor", "dtype", "layers", "share of peak", "difference from the reference",
     ]  # fmt: skip
     return [head, *(_row_cells(report, row) for row in report.rows if row.seconds)]
 
@@ -102,7 +104,10 @@ def growth_table(growth: dict[str, tuple[float, ...]]) -> Table:
     """Stored candidates, seconds, and how much more than the fewest."""
     fewest = next(iter(growth.values()))
     head = ["stored candidates", "seconds", "× the fewest"]
-    return [head, *([size, _seconds(median(found)), spread(ratios(found, fewest), 3)] for size, found in growth.items())]
+    return [
+        head,
+        *([size, _seconds(median(found)), spread(ratios(found, fewest), 3)] for size, found in growth.items()),
+    ]
 
 
 def overhead_table(overhead: dict[str, dict[str, float]]) -> Table:
