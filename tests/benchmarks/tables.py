@@ -136,7 +136,7 @@ def indexing_table(indexing: Sequence[dict[str, float]]) -> Table:
 
 def notes(report: Report) -> list[str]:
     """What a reader must know, row by row."""
-    told = [f"{row.name}: {row.note}" for row in report.rows if row.note and row.seconds]
+    told = [f"{row.name}: {row.note.strip()}" for row in report.rows if row.note and row.seconds]
     skipped = [f"{row.name}: not run, {row.skipped}. {_both_rates(report)}" for row in report.rows if row.skipped]
     prefill = [
         f"{row.name}: {_seconds(row.prefill)} s of the first round went into prefill; without a token written that is "
@@ -145,7 +145,18 @@ def notes(report: Report) -> list[str]:
         if row.prefill is not None and report.row(ours.STORED)
     ]
     checked = [] if report.row(reference.NAME) else ["Outputs were not compared: the reference did not run."]
-    return [*report.remarks, *checked, *skipped, *prefill, *told]
+    return [*report.remarks, *checked, *_in_float32(report), *skipped, *prefill, *told]
+
+
+def _in_float32(report: Report) -> list[str]:
+    """Why the ratios to the reference are smaller where the engine has no bfloat16 to gain from."""
+    row = report.row(ours.STORED)
+    if row is None or row.dtype != "float32":
+        return []
+    return [
+        "E2Rank ran in float32, as the reference did. The targets against the reference, and the shares of the peak, "
+        "were set for a CPU that computes in bfloat16."
+    ]
 
 
 def _both_rates(report: Report) -> str:
@@ -157,6 +168,7 @@ def spread(found: Spread | None, digits: int = 2) -> str:
     """Median, with low and high where they differ."""
     if found is None:
         return ""
+    digits = max(digits, 3) if found.median < 0.1 else digits  # two would round it away
     middle, low, high = (f"{number:.{digits}f}" for number in (found.median, found.low, found.high))
     return middle if low == high else f"{middle} ({low} to {high})"
 

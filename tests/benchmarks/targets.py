@@ -52,7 +52,9 @@ def targets(report: Report) -> list[Target]:
 def _times(name: str, found: Spread | None, least: float) -> Target:
     if found is None:
         return _unmeasured(name, f"≥ {least:g} ×")
-    return _target(name, f"≥ {least:g} ×", f"{found.median:.2f} ×", found.median >= least)
+    return _target(
+        name, f"≥ {least:g} ×", f"{found.median:.2f} × ({found.low:.2f} to {found.high:.2f})", found.median >= least
+    )
 
 
 def _share(name: str, found: float | None, least: float) -> Target:
