@@ -153,10 +153,8 @@ def _in_float32(report: Report) -> list[str]:
     row = report.row(ours.STORED)
     if row is None or row.dtype != "float32":
         return []
-    return [
-        "E2Rank ran in float32, as the reference did. The targets against the reference, and the shares of the peak, "
-        "were set for a CPU that computes in bfloat16."
-    ]
+    why = "The targets against the reference, and the shares of the peak, were set for a CPU that computes in bfloat16."
+    return [f"E2Rank ran in float32, as the reference did. {why}"]
 
 
 def _both_rates(report: Report) -> str:
