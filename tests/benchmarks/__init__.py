@@ -1,1 +1,1 @@
-"""The benchmark: `python -m tests.benchmarks`. Every way to rerank the same candidates, side by side, in one process."""
+"""The benchmark, `python -m tests.benchmarks`: every way to rerank the same candidates, side by side."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.models import minilm, qwen3_reranker
+from tests.benchmarks.models import MINILM_LAYERS, minilm, qwen3_reranker
 from tests.benchmarks.outputs import Outcome
 from tests.benchmarks.rows import Row
 
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 
 LLAMA_INDEX, LANGCHAIN = "LlamaIndex SentenceTransformerRerank", "LangChain CrossEncoderReranker"
 MINILM, QWEN = "MiniLM-L6", "Qwen3-Reranker"
-_MINILM_LAYERS = 6
 _CUT = "LlamaIndex cuts a pair to 512 tokens. "
 _BARE = "The pairs are bare: the instructions that Qwen3-Reranker wants would add tokens. "
 
 
 def rows(options: Options, dtype: str) -> list[Row]:
     """Both frameworks with both architectures; in the full run the large one through LlamaIndex only."""
-    found = [_row(framework, MINILM, _MINILM_LAYERS, dtype) for framework in (LLAMA_INDEX, LANGCHAIN)]
+    found = [_row(framework, MINILM, MINILM_LAYERS, dtype) for framework in (LLAMA_INDEX, LANGCHAIN)]
     frameworks = (LLAMA_INDEX,) if options.full else (LLAMA_INDEX, LANGCHAIN)
     return [*found, *(_row(framework, QWEN, options.layers, dtype) for framework in frameworks)]
 
@@ -59,7 +58,9 @@ def _row(framework: str, kind: str, layers: int, dtype: str) -> Row:
 
 
 def _folder(bench: Bench, kind: str, dtype: str) -> Path:
-    return minilm(dtype, bench.root) if kind == MINILM else qwen3_reranker(bench.options, dtype, bench.root)
+    return (
+        minilm(bench.options, dtype, bench.root) if kind == MINILM else qwen3_reranker(bench.options, dtype, bench.root)
+    )
 
 
 def _llama_index(name: str, kind: str, dtype: str, bench: Bench) -> Any:

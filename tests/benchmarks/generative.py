@@ -1,4 +1,4 @@
-"""A generative listwise reranker of the same size: windows of 20, from the end to the start by steps of 10 (RankGPT)."""
+"""A generative listwise reranker of the same size, as RankGPT does it: windows of 20 from the end to the start."""
 
 from __future__ import annotations
 
@@ -23,6 +23,19 @@ NAME = "generative listwise"
 WINDOW, STEP = 20, 10
 NEW_TOKENS = 100
 """What `[1] > [2] > …` over 20 documents takes."""
+
+_SYSTEM = "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."
+_OPENING = (
+    "I will provide you with {number} passages, each indicated by number identifier []. \n"
+    "Rank the passages based on their relevance to query: {query}."
+)
+_READY = "Okay, please provide the passages."
+_CLOSING = (
+    "Search Query: {query}. \nRank the {number} passages above based on their relevance to the search query. The "
+    "passages should be listed in descending order using identifiers. The most relevant passages should be listed "
+    "first. The output format should be [] > [], e.g., [1] > [2]. Only response the ranking results, do not say any "
+    "word or explain."
+)
 
 
 def rows(options: Options, dtype: str) -> list[Row]:
@@ -80,19 +93,9 @@ def rerank(bench: Bench, work: Workload, round_: int) -> Outcome:
 def window_prompt(query: str, documents: Sequence[str]) -> str:
     """RankGPT's conversation in Qwen's chat format, thinking switched off."""
     number = len(documents)
-    turns = [
-        ("system", "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."),
-        ("user", f"I will provide you with {number} passages, each indicated by number identifier []. \n"
-                 f"Rank the passages based on their relevance to query: {query}."),
-        ("assistant", "Okay, please provide the passages."),
-    ]  # fmt: skip
+    turns = [("system", _SYSTEM), ("user", _OPENING.format(number=number, query=query)), ("assistant", _READY)]
     for position, text in enumerate(documents, start=1):
         turns += [("user", f"[{position}] {text}"), ("assistant", f"Received passage [{position}].")]
-    turns.append(
-        ("user", f"Search Query: {query}. \nRank the {number} passages above based on their relevance to the search "
-                 "query. The passages should be listed in descending order using identifiers. The most relevant "
-                 "passages should be listed first. The output format should be [] > [], e.g., [1] > [2]. Only response "
-                 "the ranking results, do not say any word or explain.")
-    )  # fmt: skip
+    turns.append(("user", _CLOSING.format(number=number, query=query)))
     told = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns)
     return f"{told}<|im_start|>assistant\n<think>\n\n</think>\n\n"

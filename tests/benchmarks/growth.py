@@ -21,7 +21,7 @@ _LEAST_ROUNDS = 3
 
 def growth(bench: Bench, work: Workload) -> dict[str, tuple[float, ...]]:
     """Seconds by round, by number of candidates; every prompt lists the same first few."""
-    listed = min(min(CANDIDATES), len(work.documents))
+    listed = min(*CANDIDATES, len(work.documents))
     reranker = Reranker(bench.encoder, num_input_docs=listed)
     sizes = {size: _candidates(bench.encoder, work, size) for size in CANDIDATES}
     reranker.rank(work.query, sizes[CANDIDATES[0]])
@@ -38,4 +38,7 @@ def growth(bench: Bench, work: Workload) -> dict[str, tuple[float, ...]]:
 def _candidates(encoder: E2RankEncoder, work: Workload, size: int) -> list[Candidate]:
     """Candidates with vectors of the right width; what they hold costs nothing more or less."""
     vectors = np.random.RandomState(size).normal(size=(size, encoder.width)).astype(np.float32)
-    return [Candidate(text, vector=vector) for text, vector in zip(islice(cycle(work.documents), size), vectors, strict=True)]
+    return [
+        Candidate(text, vector=vector)
+        for text, vector in zip(islice(cycle(work.documents), size), vectors, strict=True)
+    ]

@@ -121,7 +121,9 @@ def worse(one: Difference | None, other: Difference | None) -> Difference | None
         return one or other
     cosines = [gap.lowest_cosine for gap in (one, other) if gap.lowest_cosine is not None]
     same = None if one.same_order is None else bool(one.same_order and other.same_order)
-    return replace(one, largest=max(one.largest, other.largest), lowest_cosine=min(cosines, default=None), same_order=same)
+    return replace(
+        one, largest=max(one.largest, other.largest), lowest_cosine=min(cosines, default=None), same_order=same
+    )
 
 
 def tell(text: str) -> None:

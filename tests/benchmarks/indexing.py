@@ -22,12 +22,9 @@ from tests.benchmarks.workload import workload
 from tests.support.models import save_qwen3
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from e2rank_integrations.values import Matrix
+    from collections.abc import Iterator, Sequence
 
 _WORDS = range(6, 21)
-_CHUNK = 1024
 
 
 def indexed(sizes: Sequence[int], root: Path, threads: int) -> tuple[dict[str, float], ...]:
@@ -53,11 +50,6 @@ def short_documents(count: int) -> Iterator[str]:
         yield " ".join(words[start : start + length])
 
 
-def streamed(encoder: E2RankEncoder, documents: Iterable[str]) -> Iterator[Matrix]:
-    """The vectors, chunk by chunk."""
-    yield from encoder.stream_documents(documents, chunk=_CHUNK)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Index so many documents and print what it took."""
     parser = argparse.ArgumentParser()
@@ -69,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     encoder = E2RankEncoder(str(options.folder), device="cpu", dtype="float32")
     encoder.encode_documents(list(short_documents(100)))
     started = perf_counter()
-    count = sum(len(vectors) for vectors in streamed(encoder, short_documents(options.size)))
+    count = sum(len(vectors) for vectors in encoder.stream_documents(short_documents(options.size)))
     assert count == options.size
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -45,26 +45,27 @@ def computes_bfloat16() -> bool:
     return bool({"avx512_bf16", "amx_bf16"} & set(this_machine().flags))
 
 
-def matmul_rate(dtype: torch.dtype, *, seconds: float = 1.0) -> float:
+def matmul_rate(dtype: torch.dtype, *, seconds: float = 1.0, rows: int = ROWS) -> float:
     """The most floating point operations per second of one linear layer, in 1e9, over some tries.
 
     Args:
         dtype: Of both matrices.
         seconds: How long to try at least; there are three tries or more.
+        rows: Of the input.
     """
-    x, w = torch.randn(ROWS, WIDTH, dtype=dtype), torch.randn(COLUMNS, WIDTH, dtype=dtype)
+    x, w = torch.randn(rows, WIDTH, dtype=dtype), torch.randn(COLUMNS, WIDTH, dtype=dtype)
     torch.nn.functional.linear(x, w)
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:
         started = perf_counter()
         torch.nn.functional.linear(x, w)
         times.append(perf_counter() - started)
-    return 2 * ROWS * WIDTH * COLUMNS / min(times) / 1e9
+    return 2 * rows * WIDTH * COLUMNS / min(times) / 1e9
 
 
-def matmul_rates(*, seconds: float = 1.0) -> dict[str, float]:
+def matmul_rates(*, seconds: float = 1.0, rows: int = ROWS) -> dict[str, float]:
     """`matmul_rate` in float32 and in bfloat16, by name."""
-    return {name: matmul_rate(getattr(torch, name), seconds=seconds) for name in ("float32", "bfloat16")}
+    return {name: matmul_rate(getattr(torch, name), seconds=seconds, rows=rows) for name in ("float32", "bfloat16")}
 
 
 def _cpu_name() -> str:

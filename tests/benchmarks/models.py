@@ -6,8 +6,13 @@ import shutil
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification, Qwen3Config
-from transformers import Qwen3ForCausalLM, Qwen3ForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3ForSequenceClassification,
+)
 
 from e2rank_integrations import checkpoint
 from tests.benchmarks.options import WORK
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.options import Options
 
-SEED = 0
+SEED, MINILM_LAYERS = 0, 6
 _SCALE = 0.02
 
 
@@ -56,12 +61,18 @@ def qwen3_reranker(options: Options, dtype: str, root: Path = WORK) -> Path:
     return _kept(folder, Qwen3ForSequenceClassification, config, save_qwen_tokenizer, dtype)
 
 
-def minilm(dtype: str, root: Path = WORK) -> Path:
+def minilm(options: Options, dtype: str, root: Path = WORK) -> Path:
     """Folder of ms-marco-MiniLM-L6-v2's architecture."""
+    width, layers, heads = (32, 1, 2) if options.narrow else (384, MINILM_LAYERS, 12)
     config = BertConfig(
-        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, num_labels=1
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        num_labels=1,
     )
-    return _kept(root / f"minilm-seed-{SEED}-{dtype}", BertForSequenceClassification, config, _save_minilm_tokenizer, dtype)
+    folder = root / f"minilm-{layers}-layers-seed-{SEED}-{dtype}"
+    return _kept(folder, BertForSequenceClassification, config, _save_minilm_tokenizer, dtype)
 
 
 def _name(kind: str, options: Options) -> str:

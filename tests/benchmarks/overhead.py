@@ -96,9 +96,12 @@ def _langchain(encoder: E2RankEncoder, work: Workload) -> tuple[Callable[..., An
     store.add_documents(documents)
     known = _by_id(encoder, [str(document.id) for document in documents])
     reranker = E2RankReranker(
-        embeddings=embeddings, vectorstore=store, vector_lookup=lambda ids: {id_: known[id_] for id_ in ids}, top_n=None,
+        embeddings=embeddings,
+        vectorstore=store,
+        vector_lookup=lambda ids: {id_: known[id_] for id_ in ids},
+        top_n=None,
         num_input_docs=work.listed,
-    )  # fmt: skip
+    )
     return (
         lambda: reranker.compress_documents(documents, work.query),
         lambda: reranker.candidates(documents),

@@ -23,7 +23,7 @@ def draw_bars(report: Report) -> Figure:
     """One bar per row that reranks, the slowest on top."""
     rows = sorted((row for row in report.rows if row.seconds and row.name not in _NOT_RERANKS), key=_time)
     figure = figure_of(width=9.0)
-    figure.set_size_inches(9.0, 1.2 + 0.36 * len(rows))
+    figure.set_size_inches(9.0, 1.4 + 0.36 * len(rows))
     (axes,) = figure.axes
     colours = [_OURS if row.ours else _OTHERS for row in rows]
     bars = axes.barh([row.name for row in rows], [_time(row) for row in rows], color=colours)
@@ -31,7 +31,7 @@ def draw_bars(report: Report) -> Figure:
     axes.set_xscale("log")
     axes.margins(x=0.15)
     candidates, layers = report.workload["candidates"], report.layers
-    axes.set(xlabel=f"seconds per rerank of {candidates} candidates (log); Qwen3 rows have {layers} layers")
+    axes.set(xlabel=f"seconds per rerank of {candidates} candidates, log scale\nQwen3 with {layers} layers")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

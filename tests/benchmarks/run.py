@@ -47,9 +47,7 @@ def run(options: Options, command: str, root: Path = WORK) -> Report:
     report = _rows_run(report, bench, work, partial)
     report = _small_tables(report, bench, work, partial)
     tell("matrix products again …")
-    report = replace(
-        report, matmul=(*report.matmul, _rates(options)), minutes=(perf_counter() - started) / 60
-    )
+    report = replace(report, matmul=(*report.matmul, _rates(options)), minutes=(perf_counter() - started) / 60)
     save(report, options.out / f"speed-{options.layers}.json")
     partial.unlink(missing_ok=True)
     return report
@@ -68,7 +66,7 @@ def all_rows(options: Options, dtype: str) -> list[Row]:
 
 
 def _rates(options: Options) -> dict[str, float]:
-    return matmul_rates(seconds=0.01 if options.narrow else 1.0)
+    return matmul_rates(seconds=0.01, rows=16) if options.narrow else matmul_rates()
 
 
 def _begun(bench: Bench, work: Workload, command: str) -> Report:

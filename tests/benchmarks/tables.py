@@ -40,13 +40,15 @@ def machine_lines(report: Report) -> list[str]:
     """The machine and the workload in sentences."""
     machine, work = report.machine, report.workload
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    flags = ", ".join(machine["flags"]) or "none of the flags that matter"
+    read = (
+        f"{work['candidates']} candidates of {work['shortest']} to {work['longest']} tokens, {work['mean tokens']:.0f}"
+    )
+    asked = f"{work['listed']} of them in a prompt of {work['prompt tokens']:,} tokens"
     lines = [
-        f"{machine['cpu']}; {', '.join(machine['flags']) or 'none of the flags that matter'}; "
-        f"{machine['threads']} threads; {versions}.",
+        f"{machine['cpu']}; {flags}; {machine['threads']} threads; {versions}.",
         *(_rate_line(name, report.matmul) for name in report.matmul[0]),
-        f"{work['candidates']} candidates of {work['shortest']} to {work['longest']} tokens, {work['mean tokens']:.0f} "
-        f"in the mean; {work['listed']} of them in a prompt of {work['prompt tokens']:,} tokens. {report.layers} layers "
-        "of the true width, random weights.",
+        f"{read} in the mean; {asked}. {report.layers} layers of the true width, random weights.",
     ]
     return lines if report.minutes is None else [*lines, f"The run took {report.minutes:.1f} minutes."]
 
@@ -60,8 +62,8 @@ def _rate_line(dtype: str, matmul: Sequence[dict[str, float]]) -> str:
 def row_table(report: Report) -> Table:
     """One line per row that ran."""
     head = [
-        "way to rerank", "seconds", "× stored vectors", "× embedded again", "forwards", "tokens", "padded", "pad factor",
-        "dtype", "layers", "share of peak", "difference from the reference",
+        "way to rerank", "seconds", "× stored vectors", "× embedded again", "forwards", "tokens", "padded",
+        "pad factor", "dtype", "layers", "share of peak", "difference from the reference",
     ]  # fmt: skip
     return [head, *(_row_cells(report, row) for row in report.rows if row.seconds)]
 
@@ -102,7 +104,10 @@ def growth_table(growth: dict[str, tuple[float, ...]]) -> Table:
     """Stored candidates, seconds, and how much more than the fewest."""
     fewest = next(iter(growth.values()))
     head = ["stored candidates", "seconds", "× the fewest"]
-    return [head, *([size, _seconds(median(found)), spread(ratios(found, fewest), 3)] for size, found in growth.items())]
+    return [
+        head,
+        *([size, _seconds(median(found)), spread(ratios(found, fewest), 3)] for size, found in growth.items()),
+    ]
 
 
 def overhead_table(overhead: dict[str, dict[str, float]]) -> Table:
@@ -131,7 +136,7 @@ def indexing_table(indexing: Sequence[dict[str, float]]) -> Table:
 
 def notes(report: Report) -> list[str]:
     """What a reader must know, row by row."""
-    told = [f"{row.name}: {row.note}" for row in report.rows if row.note and row.seconds]
+    told = [f"{row.name}: {row.note.strip()}" for row in report.rows if row.note and row.seconds]
     skipped = [f"{row.name}: not run, {row.skipped}. {_both_rates(report)}" for row in report.rows if row.skipped]
     prefill = [
         f"{row.name}: {_seconds(row.prefill)} s of the first round went into prefill; without a token written that is "
@@ -140,7 +145,16 @@ def notes(report: Report) -> list[str]:
         if row.prefill is not None and report.row(ours.STORED)
     ]
     checked = [] if report.row(reference.NAME) else ["Outputs were not compared: the reference did not run."]
-    return [*report.remarks, *checked, *skipped, *prefill, *told]
+    return [*report.remarks, *checked, *_in_float32(report), *skipped, *prefill, *told]
+
+
+def _in_float32(report: Report) -> list[str]:
+    """Why the ratios to the reference are smaller where the engine has no bfloat16 to gain from."""
+    row = report.row(ours.STORED)
+    if row is None or row.dtype != "float32":
+        return []
+    why = "The targets against the reference, and the shares of the peak, were set for a CPU that computes in bfloat16."
+    return [f"E2Rank ran in float32, as the reference did. {why}"]
 
 
 def _both_rates(report: Report) -> str:
@@ -152,6 +166,7 @@ def spread(found: Spread | None, digits: int = 2) -> str:
     """Median, with low and high where they differ."""
     if found is None:
         return ""
+    digits = max(digits, 3) if found.median < 0.1 else digits  # two would round it away
     middle, low, high = (f"{number:.{digits}f}" for number in (found.median, found.low, found.high))
     return middle if low == high else f"{middle} ({low} to {high})"
 

@@ -13,6 +13,8 @@ MEAN, SPREAD, SHORTEST, LONGEST = 150, 0.7, 10, 512
 """Tokens of a document: lognormal, clipped."""
 LISTED = 20
 """Documents in the prompt, k in the paper."""
+SEED = 27
+"""One whose 100 lengths have the mean that was asked for, also those of the listed 20: a prompt of 3,000 tokens."""
 _TOKENS_OF_QUERY = range(18, 27)
 
 
@@ -41,13 +43,13 @@ class Workload:
         return replace(self, documents=self.documents[:3], listed=2)
 
 
-def workload(candidates: int, *, seed: int = 0) -> Workload:
+def workload(candidates: int, *, seed: int = SEED) -> Workload:
     """Draw documents and queries; the same numbers give the same texts."""
     lengths = document_lengths(candidates, seed)
     return Workload(_queries(), tuple(_texts(lengths, seed)), min(LISTED, candidates))
 
 
-def document_lengths(count: int, seed: int = 0) -> list[int]:
+def document_lengths(count: int, seed: int = SEED) -> list[int]:
     """Lengths in tokens, of the mean `MEAN` before they are clipped."""
     random = np.random.RandomState(seed)  # the one generator whose stream numpy promises to keep
     drawn = random.lognormal(np.log(MEAN) - SPREAD**2 / 2, SPREAD, size=count)
