@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.documents import BaseDocumentCompressor, Document
@@ -15,7 +14,7 @@ from e2rank_integrations.langchain.embeddings import E2RankEmbeddings
 from e2rank_integrations.langchain.stores import reader
 from e2rank_integrations.langchain.tracing import atraced, traced
 from e2rank_integrations.stores import expect_same_embedding
-from e2rank_integrations.stores.base import report_stale_vectors, with_stored_vector
+from e2rank_integrations.stores.base import report_stale_vectors, stored_vector
 from e2rank_integrations.threads import in_thread
 from e2rank_integrations.values import Candidate
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
 
     from e2rank_integrations.stores import VectorStore
-    from e2rank_integrations.values import RankedCandidate, Ranking
+    from e2rank_integrations.values import RankedCandidate, Ranking, VectorSource
 
 SCORE_KEY = "relevance_score"
 ERROR_KEY = "rerank_error"
@@ -134,17 +133,19 @@ class E2RankReranker(RerankFields, BaseDocumentCompressor):
         return records
 
     def _candidate(self, document: Document, stored: Mapping[str, Candidate]) -> Candidate:
-        candidate = Candidate(
+        source: VectorSource = "document"
+        vector = self._state(document)
+        if vector is None:
+            vector, source = stored_vector(document.page_content, stored.get(document.id or "")), "store"
+        return Candidate(
             document.page_content,
             id=document.id,
             prompt_text=self._prompt_text(document),
+            vector=vector,
+            vector_source="given" if vector is None else source,
             metadata=document.metadata,
             retrieval_score=self._retrieval_score(document),
         )
-        state = self._state(document)
-        if state is not None:
-            return replace(candidate, vector=state, vector_source="document")
-        return with_stored_vector(candidate, stored.get(document.id or ""))
 
     def _prompt_text(self, document: Document) -> str | None:
         return None if self.prompt_text_key is None else document.metadata.get(self.prompt_text_key)

@@ -27,9 +27,15 @@ ERROR_KEY = "rerank_error"
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class NodeCandidate(Candidate):
-    """A candidate that remembers its node, and the score with which it was retrieved."""
+    """A candidate that remembers its node, the score with which it was retrieved, and the text that is embedded.
+
+    Attributes:
+        item: The node as it was given, with its score.
+        embedded: What LlamaIndex embeds of the node.
+    """
 
     item: NodeWithScore
+    embedded: str
 
     @property
     def node(self) -> BaseNode:
@@ -48,13 +54,15 @@ def candidate_of(
         prompt_mode: Which metadata stand in the prompt, if others.
     """
     node = item.node
+    embedded = node.get_content(metadata_mode=MetadataMode.EMBED)
     return NodeCandidate(
-        text=node.get_content(metadata_mode=mode),
+        text=embedded if mode is MetadataMode.EMBED else node.get_content(metadata_mode=mode),
         id=node.node_id,
         prompt_text=None if prompt_mode is None else node.get_content(metadata_mode=prompt_mode),
         metadata=node.metadata,
         retrieval_score=item.score,
         item=item,
+        embedded=embedded,
     )
 
 
@@ -80,7 +88,7 @@ def with_believed_vector(candidate: NodeCandidate, vector: npt.ArrayLike | None,
 def _was_replaced(candidate: NodeCandidate) -> bool:
     """Whether the text is not the one that was embedded: it came out of the metadata, or shows other metadata."""
     node = candidate.node
-    if candidate.text != node.get_content(metadata_mode=MetadataMode.EMBED):
+    if candidate.text != candidate.embedded:
         return True
     text = node.get_content(metadata_mode=MetadataMode.NONE)
     if TEXT_HASH_KEY in node.metadata or text == node.metadata.get(DEFAULT_OG_TEXT_METADATA_KEY):

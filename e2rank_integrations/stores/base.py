@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
+    import numpy.typing as npt
+
     from e2rank_integrations.values import Candidate, Vector
 
 AnyCandidate = TypeVar("AnyCandidate", bound="Candidate")
@@ -86,11 +88,15 @@ def report_stale_vectors(records: Sequence[Candidate]) -> None:
         )  # fmt: skip
 
 
+def stored_vector(text: str, record: Candidate | None) -> npt.ArrayLike | None:
+    """The vector of a text's record, unless the text was changed since it was stored."""
+    return record.vector if record is not None and record.text == text else None
+
+
 def with_stored_vector(candidate: AnyCandidate, record: Candidate | None) -> AnyCandidate:
     """The candidate with its record's vector, unless its text was changed since it was stored."""
-    if record is None or record.vector is None or record.text != candidate.text:
-        return candidate
-    return replace(candidate, vector=record.vector, vector_source="store")
+    vector = stored_vector(candidate.text, record)
+    return candidate if vector is None else replace(candidate, vector=vector, vector_source="store")
 
 
 def is_stale(record: Candidate) -> bool:

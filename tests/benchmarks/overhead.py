@@ -99,7 +99,6 @@ def _langchain(encoder: E2RankEncoder, work: Workload) -> tuple[Callable[..., An
         embeddings=embeddings,
         vectorstore=store,
         vector_lookup=lambda ids: {id_: known[id_] for id_ in ids},
-        top_n=None,
         num_input_docs=work.listed,
     )
     return (
@@ -121,7 +120,7 @@ def _llama_index(encoder: E2RankEncoder, work: Workload, *, lookup: bool) -> tup
         for id_, text in zip(names, work.documents, strict=True)
     ]
     rerank = E2RankRerank(
-        embed_model=E2RankEmbedding(encoder=encoder), top_n=len(nodes), num_input_docs=work.listed,
+        embed_model=E2RankEmbedding(encoder=encoder), num_input_docs=work.listed,
         vector_lookup=(lambda ids: {id_: known[id_] for id_ in ids}) if lookup else None,
     )  # fmt: skip
     return (

@@ -74,7 +74,7 @@ def _begun(bench: Bench, work: Workload, command: str) -> Report:
     options = bench.options
     lengths = [len(item.ids) for item in bench.encoder.document_inputs(work.documents)]
     prompt, _ = bench.encoder.listwise_input(work.query, work.documents, work.listed)
-    told = (reference.in_one_batch(bench, work), cross_encoders.one_only(options))
+    told = (reference.in_one_batch(bench, work), cross_encoders.ONE_ONLY)
     return Report(
         command=command,
         layers=options.layers,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.benchmarks.models import qwen3
 from tests.benchmarks.outputs import Outcome
-from tests.benchmarks.reference import document_texts, prompt_text
+from tests.benchmarks.reference import document_texts
 from tests.benchmarks.rows import Row, plain
 
 if TYPE_CHECKING:
@@ -17,32 +17,26 @@ if TYPE_CHECKING:
     from tests.benchmarks.workload import Workload
 
 DOCUMENTS = "sentence-transformers, documents alone"
-RERANK = "sentence-transformers, rerank"
 _MODEL = "sentence-transformers"
 
 
 def rows(options: Options, dtype: str) -> list[Row]:
-    """The documents alone, and documents and prompt."""
-    shared: dict[str, Any] = {
-        "model": lambda bench: bench.plain(bench.dtype).model,
-        "needs": (_MODEL, plain(dtype)),
-        "dtype": dtype,
-        "layers": options.layers,
-    }
+    """The documents alone; it has no way of its own to rerank with such a model."""
     return [
-        Row(name=DOCUMENTS, call=_documents, weight="middle", **shared),
-        Row(name=RERANK, call=_rerank, weight="heavy", **shared),
+        Row(
+            name=DOCUMENTS,
+            call=_documents,
+            model=lambda bench: bench.plain(bench.dtype).model,
+            needs=(_MODEL, plain(dtype)),
+            weight="middle",
+            dtype=dtype,
+            layers=options.layers,
+        )
     ]
 
 
 def _documents(bench: Bench, work: Workload, round_: int) -> Outcome:
     return Outcome(documents=_model(bench).encode(document_texts(work), show_progress_bar=False))
-
-
-def _rerank(bench: Bench, work: Workload, round_: int) -> Outcome:
-    documents = _model(bench).encode(document_texts(work), show_progress_bar=False)
-    prompt = _model(bench).encode([prompt_text(work)], show_progress_bar=False)
-    return Outcome(documents @ prompt[0], prompt, documents)
 
 
 def _model(bench: Bench) -> SentenceTransformer:
