@@ -213,12 +213,11 @@ class E2RankEncoder:
         texts, cuts = iter(documents), Cuts(self.writer.document_cap)
         try:
             with document_bar(documents, show=progress) as advance:
-                while part := list(islice(texts, chunk)):
-                    lines = [self.writer.document(text) for text in _texts(part, "document", cuts.documents)]
-                    cuts.count(lines)
-                    encoded = self.run([self.writer.cut_document(line) for line in lines])
+                while part := _texts(islice(texts, chunk), "document", cuts.documents):
+                    encoded = self.run(self._cut(part, cuts))
                     advance(len(part), encoded.usage.tokens)
                     yield encoded.vectors
+                    del part, encoded  # before the next chunk is read
         finally:
             cuts.report()
 
@@ -257,9 +256,19 @@ class E2RankEncoder:
 
     def document_inputs(self, documents: Sequence[str]) -> list[TokenInput]:
         """The ids of documents, cut to the cap."""
-        lines = self.document_lines(documents)
-        self.report_cuts(lines)
-        return [self.writer.cut_document(line) for line in lines]
+        cuts = Cuts(self.writer.document_cap)
+        inputs = self._cut(_texts(documents, "document"), cuts)
+        cuts.report()
+        return inputs
+
+    def _cut(self, texts: Iterable[str], cuts: Cuts) -> list[TokenInput]:
+        """One document at a time, so that no more is held of a long one than its cap."""
+        inputs = []
+        for text in texts:
+            line = self.writer.document(text)
+            cuts.count([line])
+            inputs.append(self.writer.cut_document(line))
+        return inputs
 
     def document_lines(self, documents: Sequence[str]) -> list[Line]:
         """The ids of documents, not yet cut."""

@@ -196,6 +196,7 @@ def _opened(file: Path) -> sqlite3.Connection:
     connection = None
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's other files take its mode
         connection = sqlite3.connect(file, timeout=_PATIENCE, check_same_thread=False)
         _prepare(connection, file)
     except BaseException as error:

@@ -51,7 +51,8 @@ class KeyedCache:
         """
         try:
             rows = dict(zip(keys, self.cache.get(keys), strict=True))
-            return {key: row for key, row in rows.items() if row is not None and self._is_sound(row)}
+            found = {key: np.asarray(row, dtype=np.float32) for key, row in rows.items() if row is not None}
+            return {key: row for key, row in found.items() if self._is_sound(row)}
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001 - a cache of the user's own may fail in any way
@@ -60,7 +61,8 @@ class KeyedCache:
 
     def keep(self, vectors: Mapping[bytes, Vector]) -> None:
         """Keep vectors; where the cache fails, they are not lost to the caller: one warning says so."""
-        sound = {key: row for key, row in vectors.items() if self._is_sound(row)}
+        # Copies: a row of the call's matrix would keep the whole of it alive.
+        sound = {key: row.copy() for key, row in vectors.items() if self._is_sound(row)}
         if not sound:
             return
         try:

@@ -26,7 +26,7 @@ def attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    _mask: None,
+    _mask: torch.Tensor | None,
     *,
     scaling: float,
     cu_seq_lens_q: torch.Tensor | None = None,
@@ -39,15 +39,15 @@ def attend(
         query: Shape (1, heads, tokens, width of a head).
         key: Shape (1, key heads, tokens, width of a head); longer than `query` where keys of a prefix come first.
         value: As `key`.
-        _mask: None; what a token sees follows from the bounds.
+        _mask: Nothing: what a token sees follows from the bounds.
         scaling: What the scores are multiplied with.
         cu_seq_lens_q: Where sequences begin and end, from 0 to the number of tokens; None for one sequence.
 
     Returns:
         Shape (1, tokens, heads, width of a head), and no weights.
     """
-    if len(query) > 1:
-        raise ValueError("sequences are laid end to end in one row; a padded batch needs another attention")
+    if len(query) > 1 or _mask is not None:
+        raise ValueError("sequences are laid end to end in one row; rows or a mask need another attention")
     q, k, v = query[0], key[0], value[0]
     causal = bool(module.is_causal)
     if cu_seq_lens_q is None:
@@ -72,35 +72,43 @@ def _in_blocks(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float
     """Causal attention, some rows of queries at a time, each over no more keys than its last row sees."""
     (heads, tokens, width), (key_heads, seen, _) = q.shape, k.shape
     size = _SHORT_BLOCK if seen <= _SHORT else _LONG_BLOCK
+    # Scores in float32 whatever the dtype, as torch's kernel has them: in bfloat16 a score of 30 is off by .06.
     # The heads that share keys are rows of one product.
-    q = (q * scaling).view(key_heads, heads // key_heads, tokens, width)
-    out = torch.empty_like(q)
-    scores = q.new_empty(heads * min(size, tokens) * seen)
-    future = torch.full((size, size), -torch.inf, dtype=q.dtype).triu(1)
+    rows_of = (q.float() * scaling).view(key_heads, heads // key_heads, tokens, width)
+    keys = k.float().transpose(1, 2)
+    out = torch.empty(rows_of.shape, dtype=v.dtype, device=v.device)
+    scores = rows_of.new_empty(heads * min(size, tokens) * seen)
+    future = torch.full((size, size), -torch.inf, device=q.device).triu(1)
     for start in range(0, tokens, size):
         end = min(start + size, tokens)
         rows, last = end - start, seen - tokens + end
         block = scores[: heads * rows * last].view(key_heads, -1, last)
-        torch.bmm(q[:, :, start:end].reshape(key_heads, -1, width), k[:, :last].transpose(1, 2), out=block)
+        torch.bmm(rows_of[:, :, start:end].reshape(key_heads, -1, width), keys[..., :last], out=block)
         block.view(key_heads, -1, rows, last)[..., last - rows :] += future[:rows, :rows]
-        weights = torch.softmax(block, dim=-1, dtype=torch.float32).to(v.dtype)
+        weights = torch.softmax(block, dim=-1).to(v.dtype)
         out[:, :, start:end] = torch.bmm(weights, v[:, :last]).view(key_heads, -1, rows, width)
     return out.view(heads, tokens, width)
 
 
 def is_causal(model: PreTrainedModel) -> bool:
     """Whether no token of the model sees what follows it, so that padding on the right changes nothing."""
-    layers = getattr(model.config, "layer_types", None) or ["full_attention"]
-    return model.config.model_type == "qwen3" and set(layers) == {"full_attention"}
+    config = model.config
+    layers = getattr(config, "layer_types", None) or ["full_attention"]
+    return config.model_type == "qwen3" and getattr(config, "is_causal", True) and set(layers) == {"full_attention"}
 
 
 def packs(model: PreTrainedModel) -> bool:
     """Make a model attend within packed sequences, if it is one of those known to read positions as they are given."""
     from transformers import AttentionInterface
 
-    plain_bert = model.config.model_type == "bert" and not model.config.is_decoder
-    if not (is_causal(model) or plain_bert) or not getattr(model, "_supports_attention_backend", False):
+    if not (is_causal(model) or _is_plain_bert(model)) or not getattr(model, "_supports_attention_backend", False):
         return False
     AttentionInterface.register(NAME, attend)
     model.set_attn_implementation(NAME)
-    return True
+    return bool(model.config._attn_implementation == NAME)  # noqa: SLF001 - where it cannot be set, there is but a warning
+
+
+def _is_plain_bert(model: PreTrainedModel) -> bool:
+    config = model.config
+    positions = getattr(config, "position_embedding_type", "absolute")
+    return config.model_type == "bert" and not config.is_decoder and positions == "absolute"

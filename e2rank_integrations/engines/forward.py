@@ -75,26 +75,39 @@ class Forward:
         for layer, (keys, values) in enumerate(past):
             cache.update(keys, values, layer)
         known = past[0][0].shape[-2] if past else 0
-        rest = _on(self.model.device, torch.tensor([ids[known:]]))
+        rest = _on(self.model.device, torch.tensor([ids[known:]], device="cpu"))
         hidden = self.model(input_ids=rest, past_key_values=cache, use_cache=True).last_hidden_state
         kept = tuple(_leading(layer, keep) for layer in cache.layers) if keep else ()
         return normalize(hidden[:, -1].float(), dim=-1), kept
 
+    def bytes_per_token(self) -> int:
+        """What keys and values of one token take, of all layers."""
+        config = self.model.config
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * self.model.dtype.itemsize)
+
     def _packed(self, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
         lengths = [len(sequence) for sequence in sequences]
         hidden = self.model(
-            input_ids=torch.tensor([[id_ for sequence in sequences for id_ in sequence]]),
-            position_ids=torch.cat([torch.arange(length) for length in lengths])[None],
-            cu_seq_lens_q=torch.tensor([0, *accumulate(lengths)], dtype=torch.int32),
+            input_ids=torch.tensor([[id_ for sequence in sequences for id_ in sequence]], device="cpu"),
+            position_ids=torch.cat([torch.arange(length, device="cpu") for length in lengths])[None],
+            cu_seq_lens_q=torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device="cpu"),
         ).last_hidden_state
-        return pooled_packed(hidden[0].float(), lengths, self.pooling)
+        return pooled_packed(hidden[0], lengths, self.pooling)
 
     def _padded(self, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
         ids, mask = padded(sequences)
-        needless = self.causal or bool(mask.all())
+        full = bool(mask.all())
         ids, mask = _on(self.model.device, ids), _on(self.model.device, mask)
-        hidden = self.model(input_ids=ids, attention_mask=None if needless else mask.long()).last_hidden_state
-        return pooled(hidden.float(), mask, self.pooling)
+        hidden = self.model(input_ids=ids, attention_mask=self._mask(mask, full=full)).last_hidden_state
+        return pooled(hidden, mask, self.pooling)
+
+    def _mask(self, mask: torch.Tensor, *, full: bool) -> torch.Tensor | dict[str, None] | None:
+        """What the model is told of padding; in a causal one no token sees what stands to its right."""
+        if self.causal:
+            # Prepared: from None, transformers would look for packed sequences, and wait for the device to do so.
+            return {"full_attention": None}
+        return None if full else mask.long()
 
 
 def _on(device: torch.device, tensor: torch.Tensor) -> torch.Tensor:

@@ -41,12 +41,17 @@ class OneDNNLinear(torch.nn.Module):
 
 def with_faster_products(model: torch.nn.Module) -> None:
     """Exchange a float32 model's linear layers for oneDNN's, if that is faster on this CPU."""
-    if not is_faster():
+    # Not the layers themselves, which would all be held until the last is exchanged.
+    parents = [module for module in model.modules() if any(map(_is_exchangeable, module.children()))]
+    if not parents or not is_faster():
         return
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is torch.nn.Linear and child.weight.dtype == torch.float32:
-                setattr(parent, name, OneDNNLinear(child))
+    for parent in parents:
+        for name in [name for name, child in parent.named_children() if _is_exchangeable(child)]:
+            setattr(parent, name, OneDNNLinear(getattr(parent, name)))
+
+
+def _is_exchangeable(module: torch.nn.Module) -> bool:
+    return type(module) is torch.nn.Linear and module.weight.dtype == torch.float32
 
 
 @cache

@@ -7,6 +7,7 @@ import threading
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast, get_args
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 # Tokens of a batch, padding included. A CPU gains nothing from more; a GPU needs them to be busy.
 _CPU_BATCH_TOKENS = 2048
 _GPU_BATCH_TOKENS = 32768
+# Below this many tokens a GPU waits for its next kernel: better a padded row more than a forward more.
+_GPU_BUSY_TOKENS = 8192
 
 
 class LocalEngine:
@@ -46,6 +49,8 @@ class LocalEngine:
     def __init__(self, key: EngineKey) -> None:
         self.key = key
         self._forward: Forward | None = None
+        self._load = object()  # stands for the model that is loaded now, without keeping it alive
+        self._prefixes: WeakSet[PrefixCache] = WeakSet()
         self._process = os.getpid()
         self._lock = threading.Lock()
 
@@ -64,6 +69,9 @@ class LocalEngine:
         """Free the weights for every component that shares this engine; the next call loads them again."""
         with self._lock:
             self._forward = None
+            for prefixes in self._prefixes:
+                prefixes.drop(self._load)
+            self._load = object()
             if self.key.device.startswith("cuda"):
                 torch.cuda.empty_cache()
 
@@ -117,8 +125,9 @@ class LocalEngine:
         return vectors
 
     def _batches(self, forward: Forward, inputs: Sequence[TokenInput], prefixes: PrefixCache | None) -> Iterator[Batch]:
-        budget = _CPU_BATCH_TOKENS if self.key.device == "cpu" else _GPU_BATCH_TOKENS
-        for batch in batches(inputs, tokens=budget, pad=not forward.packed):
+        on_cpu = self.key.device == "cpu"
+        budget, busy = (_CPU_BATCH_TOKENS, 0) if on_cpu else (_GPU_BATCH_TOKENS, _GPU_BUSY_TOKENS)
+        for batch in batches(inputs, tokens=budget, pad=not forward.packed, busy=busy):
             if prefixes is not None and inputs[batch[0]].role == "listwise":
                 yield from ([position] for position in batch)
             else:
@@ -131,11 +140,11 @@ class LocalEngine:
                 if prefixes is not None and batch[0].role == "listwise":
                     return self._row_after_prefix(forward, batch[0], prefixes)
                 return forward.rows([item.ids for item in batch])
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
         if prefixes is not None:
-            prefixes.clear()  # what was kept for later is the first to go
+            prefixes.drop(self._load)  # what was kept for later is the first to go
             return self._rows(forward, batch, None)
         if len(batch) == 1:
             raise EngineMemoryError(
@@ -147,12 +156,14 @@ class LocalEngine:
 
     def _row_after_prefix(self, forward: Forward, prompt: TokenInput, prefixes: PrefixCache) -> torch.Tensor:
         """Embed a prompt from where a kept document block ends; keep its own block if it is longer."""
-        known, state = prefixes.longest(self.key, prompt.ids)
+        self._prefixes.add(prefixes)
+        known, state = prefixes.longest(self._load, prompt.ids)
         past = tuple((keys[..., :known, :], values[..., :known, :]) for keys, values in state or ())
-        row, kept = forward.row_after(prompt.ids, past, prompt.shared if prompt.shared > known else 0)
+        nbytes = prompt.shared * forward.bytes_per_token()
+        keep = prompt.shared if prompt.shared > known and prefixes.has_room(prompt.shared, nbytes) else 0
+        row, kept = forward.row_after(prompt.ids, past, keep)
         if kept:
-            nbytes = sum(tensor.nbytes for layer in kept for tensor in layer)
-            prefixes.keep(self.key, prompt.ids[: prompt.shared], kept, nbytes)
+            prefixes.keep(self._load, prompt.ids[:keep], kept, nbytes)
         return row
 
 
@@ -223,8 +234,8 @@ def _expect_causal(forward: Forward, prefixes: PrefixCache | None) -> None:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    # The allocators of CPU and MPS have no exception class of their own.
-    messages = ("can't allocate memory", "MPS backend out of memory")
+    # The allocators of CPU, MPS and pinned memory, and cuBLAS, have no exception class of their own.
+    messages = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or any(message in str(error) for message in messages)
 
 

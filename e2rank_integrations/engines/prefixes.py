@@ -26,12 +26,29 @@ if TYPE_CHECKING:
     from e2rank_integrations.engines.local import LocalEngine
     from e2rank_integrations.values import Encoded, TokenInput
 
-    Key = tuple[Hashable, tuple[int, ...]]
-
 logger = logging.getLogger(__name__)
 
 _LEAST_TOKENS = 128
 """A shorter common beginning, the instruction's for instance, is not worth fetching."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """What an entry is found by.
+
+    Attributes:
+        owner: Who made it.
+        ids: The document block's tokens, shape (tokens,).
+    """
+
+    owner: Hashable
+    ids: npt.NDArray[np.int64]
+
+    def begins(self, ids: npt.NDArray[np.int64]) -> int:
+        """How many leading ids the two share."""
+        length = min(len(self.ids), len(ids))
+        different = np.flatnonzero(self.ids[:length] != ids[:length])
+        return int(different[0]) if len(different) else length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +68,7 @@ class PrefixCache:
     """A bounded store of document blocks' keys and values, least recently used out first.
 
     It may serve several encoders and threads. Entries are found by the longest common beginning of token ids, among
-    those that the same weights in the same dtype on the same device have made. A copy within the process is the same
+    those that the same loaded model made; they go when it is closed. A copy within the process is the same
     cache; a pickled one is empty, with the same bound.
 
     Args:
@@ -69,8 +86,9 @@ class PrefixCache:
         self.max_bytes = max_bytes
         self.hits = 0
         self.misses = 0
+        self._reported = False
         self._lock = threading.Lock()
-        self._entries: LRUCache[Key, Prefix] = LRUCache(max_bytes, getsizeof=lambda prefix: prefix.nbytes)
+        self._entries: LRUCache[Block, Prefix] = LRUCache(max_bytes, getsizeof=lambda prefix: prefix.nbytes)
 
     def __copy__(self) -> Self:
         return self
@@ -109,31 +127,41 @@ class PrefixCache:
         """
         wanted = np.asarray(ids[:-1], dtype=np.int64)  # the last token is the one that is pooled
         with self._lock:
-            # By keys alone: to look at a value is to use it.
-            lengths = {key: _common(np.asarray(key[1]), wanted) for key in self._entries if key[0] == owner}
-            best = max(lengths, key=lambda key: lengths[key], default=None)
+            lengths = {block: block.begins(wanted) for block in self._entries if block.owner == owner}
+            best = max(lengths, key=lambda block: lengths[block], default=None)
             if best is None or lengths[best] < _LEAST_TOKENS:
                 self.misses += 1
                 return 0, None
             self.hits += 1
             return lengths[best], self._entries[best].state
 
+    def has_room(self, tokens: int, nbytes: int) -> bool:
+        """Whether a block may be kept at all; the first that may not is said in a log record."""
+        if nbytes <= self.max_bytes:
+            return True
+        if not self._reported:
+            self._reported = True
+            logger.warning(
+                "a document block of %d tokens takes %d bytes, beyond the prefix cache's bound of %d; it is not kept",
+                tokens, nbytes, self.max_bytes,
+            )  # fmt: skip
+        return False
+
     def keep(self, owner: Hashable, ids: Sequence[int], state: Any, nbytes: int) -> None:  # noqa: ANN401 - the engine's own
-        """Keep a block's state, and let go of what was used longest ago where room is lacking."""
+        """Keep a block's state, instead of blocks that it begins with; what was used longest ago makes room."""
+        new = Block(owner, np.asarray(ids, dtype=np.int64))
         with self._lock:
+            for block in [block for block in self._entries if block.owner == owner]:
+                if block.begins(new.ids) == len(block.ids):
+                    del self._entries[block]
             if nbytes <= self.max_bytes:
-                self._entries[owner, tuple(ids)] = Prefix(state, nbytes)
-                return
-        logger.warning(
-            "a document block of %d tokens takes %d bytes, more than the prefix cache's bound of %d; it is not kept",
-            len(ids), nbytes, self.max_bytes,
-        )  # fmt: skip
+                self._entries[new] = Prefix(state, nbytes)
 
     def drop(self, owner: Hashable) -> None:
         """Let go of what one owner has made."""
         with self._lock:
-            for key in [key for key in self._entries if key[0] == owner]:
-                del self._entries[key]
+            for block in [block for block in self._entries if block.owner == owner]:
+                del self._entries[block]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +190,3 @@ class PrefixedEngine:
     def close(self) -> None:
         """Free the weights, and the keys and values that they made."""
         self.engine.close()
-        self.prefixes.drop(self.engine.key)
-
-
-def _common(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> int:
-    """Length of the longest common beginning."""
-    length = min(len(one), len(other))
-    different = np.flatnonzero(one[:length] != other[:length])
-    return int(different[0]) if len(different) else length

@@ -46,7 +46,7 @@ class Workload:
 def workload(candidates: int, *, seed: int = SEED) -> Workload:
     """Draw documents and queries; the same numbers give the same texts."""
     lengths = document_lengths(candidates, seed)
-    return Workload(_queries(), tuple(_texts(lengths, seed)), min(LISTED, candidates))
+    return Workload(_queries(), tuple(texts(lengths, seed)), min(LISTED, candidates))
 
 
 def document_lengths(count: int, seed: int = SEED) -> list[int]:
@@ -62,7 +62,7 @@ def _queries() -> tuple[str, ...]:
     return tuple(query for query in found if len(ranks.encode_ordinary(query)) in _TOKENS_OF_QUERY)
 
 
-def _texts(lengths: list[int], seed: int) -> list[str]:
+def texts(lengths: list[int], seed: int) -> list[str]:
     """Cut the passages, joined in a drawn order and begun again where they end, into texts."""
     ranks, passages = qwen_ranks(), list(demo_collection().documents.values())
     order = np.random.RandomState(seed).permutation(len(passages))

@@ -78,6 +78,20 @@ def test_a_batch_is_closed_only_when_it_must_be(items: list[TokenInput], tokens:
         assert held > tokens or (pad and added < LEAST_FILLED * longest)
 
 
+@given(inputs, budgets, st.integers(0, 200))
+@settings(deadline=None)
+def test_a_batch_that_is_too_small_to_be_busy_takes_in_shorter_rows(
+    items: list[TokenInput], tokens: int, busy: int
+) -> None:
+    """Padding alone closes no batch below `busy` tokens; the budget always does."""
+    for batch, following in pairwise(batches(items, tokens=tokens, pad=True, busy=busy)):
+        if items[batch[0]].role != items[following[0]].role:
+            continue
+        longest, added = len(items[batch[0]].ids), len(items[following[0]].ids)
+        over = (len(batch) + 1) * longest > tokens
+        assert over or (len(batch) * longest >= busy and added < LEAST_FILLED * longest)
+
+
 def test_inputs_of_equal_length_keep_their_order() -> None:
     """The same call makes the same batches."""
     items = [TokenInput((i, i), "document") for i in range(10)]

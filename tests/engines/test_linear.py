@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,6 +64,23 @@ def test_the_weights_are_held_once() -> None:
     """What was laid out anew keeps no hold of what it was made from."""
     layer = torch.nn.Linear(64, 64, bias=False)
     assert OneDNNLinear(layer).weight.untyped_storage().nbytes() == 0
+
+
+def test_each_layer_goes_as_soon_as_it_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model never takes twice its memory: when a layer is laid out anew, those before it are gone."""
+    model = Qwen3Model(qwen3_config(layers=2, width=16, vocabulary=9))
+    alive = [weakref.ref(module) for module in model.modules() if type(module) is torch.nn.Linear]
+    most: list[int] = []
+
+    class Counting(OneDNNLinear):
+        def __init__(self, source: torch.nn.Linear) -> None:
+            super().__init__(source)
+            most.append(sum(layer() is not None for layer in alive))
+
+    monkeypatch.setattr(linear, "is_faster", lambda: True)
+    monkeypatch.setattr(linear, "OneDNNLinear", Counting)
+    with_faster_products(model)
+    assert most == list(range(len(alive), 0, -1))
 
 
 @pytest.mark.usefixtures("faster")

@@ -154,9 +154,7 @@ def test_a_block_beyond_the_bound_is_said(bare_engine: LocalEngine, caplog: pyte
     with caplog.at_level(logging.WARNING):
         PrefixedEngine(bare_engine, cache).encode([prompt(block(1), (1,))])
     assert len(cache) == 0
-    assert (
-        f"{BLOCK} tokens takes {BLOCK * TOKEN_BYTES} bytes, more than the prefix cache's bound of 1000" in caplog.text
-    )
+    assert f"{BLOCK} tokens takes {BLOCK * TOKEN_BYTES} bytes, beyond the prefix cache's bound of 1000" in caplog.text
 
 
 def test_engines_do_not_read_each_other_s_entries(
@@ -170,6 +168,26 @@ def test_engines_do_not_read_each_other_s_entries(
             PrefixedEngine(engine, cache).encode([item]).vectors, engine.encode([item]).vectors, rtol=0, atol=0.02
         )
     assert (cache.hits, cache.misses, len(cache)) == (0, 3, 3)
+
+
+def test_a_longer_block_takes_the_place_of_its_beginning(bare_engine: LocalEngine, tokens_run: list[int]) -> None:
+    """A chat that adds documents holds the last list, not each list on the way."""
+    cache, documents = PrefixCache(10_000_000), block(1, 600)
+    engine = PrefixedEngine(bare_engine, cache)
+    for tokens in (200, 400, 600):
+        engine.encode([prompt(documents[:tokens], (1,))])
+    assert (len(cache), cache.nbytes) == (1, 600 * TOKEN_BYTES)
+    assert tokens_run == [201, 201, 201]
+
+
+def test_a_reload_finds_nothing_of_the_weights_before(make_engine: Callable[..., LocalEngine]) -> None:
+    """Whoever closes the engine, with the cache or without: other weights may stand in the folder by now."""
+    engine, cache = make_engine(), PrefixCache(10_000_000)
+    PrefixedEngine(engine, cache).encode([prompt(block(1), (1,))])
+    engine.close()
+    assert len(cache) == 0
+    PrefixedEngine(engine, cache).encode([prompt(block(1), (2,))])
+    assert (cache.hits, cache.misses) == (0, 2)
 
 
 def test_close_lets_go_of_what_the_weights_made(make_engine: Callable[..., LocalEngine]) -> None:
