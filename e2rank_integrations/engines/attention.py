@@ -74,16 +74,16 @@ def _in_blocks(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float
     size = _SHORT_BLOCK if seen <= _SHORT else _LONG_BLOCK
     # Scores in float32 whatever the dtype, as torch's kernel has them: in bfloat16 a score of 30 is off by .06.
     # The heads that share keys are rows of one product.
-    rows_of = (q.float() * scaling).view(key_heads, heads // key_heads, tokens, width)
+    grouped = (q.float() * scaling).view(key_heads, heads // key_heads, tokens, width)
     keys = k.float().transpose(1, 2)
-    out = torch.empty(rows_of.shape, dtype=v.dtype, device=v.device)
-    scores = rows_of.new_empty(heads * min(size, tokens) * seen)
+    out = torch.empty(grouped.shape, dtype=v.dtype, device=v.device)
+    scores = grouped.new_empty(heads * min(size, tokens) * seen)
     future = torch.full((size, size), -torch.inf, device=q.device).triu(1)
     for start in range(0, tokens, size):
         end = min(start + size, tokens)
         rows, last = end - start, seen - tokens + end
         block = scores[: heads * rows * last].view(key_heads, -1, last)
-        torch.bmm(rows_of[:, :, start:end].reshape(key_heads, -1, width), keys[..., :last], out=block)
+        torch.bmm(grouped[:, :, start:end].reshape(key_heads, -1, width), keys[..., :last], out=block)
         block.view(key_heads, -1, rows, last)[..., last - rows :] += future[:rows, :rows]
         weights = torch.softmax(block, dim=-1).to(v.dtype)
         out[:, :, start:end] = torch.bmm(weights, v[:, :last]).view(key_heads, -1, rows, width)
