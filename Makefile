@@ -69,7 +69,7 @@ test-hub: $(VENV)/.dev  ## Check the real E2Rank-0.6B against its golden figures
 
 test-lowest: $(LOWEST)/.dev  ## Run the tests with the lowest supported versions
 	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider -W default \
-	    --ignore=tests/cookbook --ignore=tests/docs
+	    --ignore=tests/benchmarks --ignore=tests/cookbook --ignore=tests/docs
 
 test-wheel: $(VENV)/.dev  ## Install the wheel into an empty environment with one extra at a time, and use it there
 	$(PY) -m pytest -m wheel tests/packaging
