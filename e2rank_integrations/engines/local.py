@@ -6,7 +6,7 @@ import os
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, NoReturn, cast, get_args
 from weakref import WeakSet
 
 import numpy as np
@@ -53,6 +53,9 @@ class LocalEngine:
         self._prefixes: WeakSet[PrefixCache] = WeakSet()
         self._process = os.getpid()
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle an engine, which holds weights; pickle an encoder, which names them")
 
     @property
     def loaded(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -217,3 +218,9 @@ def test_the_registry_keeps_one_engine_per_settled_key(bare_folder: Path) -> Non
     assert local_engine(engine.key) is engine
     assert registry._engines[engine.key] is engine
     assert key not in registry._engines
+
+
+def test_an_engine_is_not_pickled(make_engine: Callable[..., LocalEngine]) -> None:
+    """Weights do not travel by accident; the message says what does."""
+    with pytest.raises(TypeError, match="cannot pickle an engine.*pickle an encoder"):
+        pickle.dumps(make_engine())
