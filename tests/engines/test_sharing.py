@@ -222,5 +222,5 @@ def test_the_registry_keeps_one_engine_per_settled_key(bare_folder: Path) -> Non
 
 def test_an_engine_is_not_pickled(make_engine: Callable[..., LocalEngine]) -> None:
     """Weights do not travel by accident; the message says what does."""
-    with pytest.raises(TypeError, match="cannot pickle an engine.*pickle an encoder"):
+    with pytest.raises(TypeError, match=r"cannot pickle an engine.*pickle an encoder"):
         pickle.dumps(make_engine())
