@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from transformers.utils import logging
+
 from tests.benchmarks.options import parsed
 from tests.benchmarks.outputs import OutputsDifferError
 from tests.benchmarks.page import draw
@@ -25,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else list(arguments)
     options, draw_only = parsed(given)
     if not draw_only:
+        logging.disable_progress_bar()
         command = " ".join(["python -m tests.benchmarks", *given])
         try:
             print(as_text(run(options, command)))

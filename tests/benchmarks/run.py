@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import torch
-from transformers.utils import logging
 
 from tests.benchmarks import cross_encoders, generative, ours, reference, sentence
 from tests.benchmarks.growth import growth
@@ -40,7 +39,6 @@ def run(options: Options, command: str, root: Path = WORK) -> Report:
     """
     started = perf_counter()
     torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
-    logging.disable_progress_bar()
     bench, work = Bench(options, settled_dtype(options.dtype), root), workload(options.candidates)
     report = _begun(bench, work, command)
     partial = root / f"speed-{options.layers}.part.json"
