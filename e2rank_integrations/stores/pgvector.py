@@ -159,17 +159,23 @@ class PgVectorStore:
         """
         kind = _vector_type(width, half=half, index=index)
         store = cls(connection, table, schema=schema, columns=columns)
-        with store._asked("create the table") as opened:
+        try:
+            store._make(f"{kind}({width})", operators=f"{kind}_cosine_ops" if index else None)
+            if fingerprint is not None:
+                store.save_fingerprint(fingerprint)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _make(self, kind: str, operators: str | None) -> None:
+        with self._asked("create the table") as opened:
             if not opened.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone():
                 opened.execute("CREATE EXTENSION vector")
-            opened.execute(store._table_statement(f"{kind}({width})"))
-            if index:
-                opened.execute(store._composed(
-                    "CREATE INDEX ON {table} USING hnsw ({vector} {operators})", operators=sql.SQL(f"{kind}_cosine_ops")
-                ))  # fmt: skip
-        if fingerprint is not None:
-            store.save_fingerprint(fingerprint)
-        return store
+            opened.execute(self._table_statement(kind))
+            if operators is not None:
+                index = "CREATE INDEX ON {table} USING hnsw ({vector} {operators})"
+                opened.execute(self._composed(index, operators=sql.SQL(operators)))
 
     @property
     def identity(self) -> Hashable:
