@@ -371,8 +371,7 @@ def _asked(method: Callable[..., Any], **arguments: Any) -> Any:  # noqa: ANN401
     try:
         return method(**arguments)
     except Exception as error:  # Chroma's client raises a bare Exception for an answer that it does not know
-        # Not Chroma's own message, which may repeat a filter or an address.
         raise StoreError(
-            f"Chroma failed to {method.__name__} ({type(error).__name__}); the error that caused this one says why; "
-            f"if the collection was deleted or its client closed, make this component again"
+            f"Chroma failed to {method.__name__}: {_cause(error)}; if the collection was deleted or its client closed, "
+            f"make this component again"
         ) from error

@@ -24,6 +24,8 @@ try:
     from psycopg.types.json import Jsonb
 except ModuleNotFoundError as error:
     raise MissingExtraError("psycopg or pgvector", "pgvector") from error
+except ImportError as error:  # psycopg is there, but PostgreSQL's client library is not
+    raise MissingExtraError("'psycopg[binary]'") from error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -311,7 +313,9 @@ class PgVectorStore:
         table = self._table()
         statement = self._upsert_statement(table)
         with self._asked("upsert") as connection, connection.cursor() as cursor:
-            cursor.executemany(statement, (self._values(record) for record in records))
+            # In one order, so that two writers of the same ids wait for each other rather than in a circle.
+            ordered = sorted(records, key=lambda record: str(record.id))
+            cursor.executemany(statement, (self._values(record) for record in ordered))
 
     def count(self) -> int:
         """How many rows there are.

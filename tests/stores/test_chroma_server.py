@@ -145,6 +145,6 @@ def test_a_key_that_is_withdrawn_later_is_a_store_error(
             lambda: store.upsert([record]), store.count, store.sample, lambda: store.get(["t"]),
             lambda: store.search(np.eye(4, dtype=np.float32)[0], 1), lambda: store.save_fingerprint("{}"),
         ):  # fmt: skip
-            with pytest.raises(StoreError) as refused:
+            with pytest.raises(StoreError, match="refused the credentials") as refused:
                 ask()
             assert KEY not in "".join(traceback.format_exception(refused.value))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 import traceback
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -343,3 +345,13 @@ def test_ids_may_be_uuids(database: str, sql: Callable[..., Any]) -> None:
         assert store.get([key.upper()]) == {}
         store.upsert([Candidate("Milk.", id=key, vector=ROW)])
         assert store.get([key])[key].text == "Milk."
+
+
+def test_a_missing_client_library_names_the_pip_command() -> None:
+    """psycopg alone needs libpq; where it lacks, the error says what brings it."""
+    code = "import e2rank_integrations.stores.pgvector"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PSYCOPG_IMPL": "none such"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert "MissingExtraError: 'psycopg[binary]' is not installed; run: pip install 'psycopg[binary]'" in run.stderr
