@@ -185,9 +185,9 @@ class StoreConformance:
 
     def test_a_search_finds_what_is_nearest(self, make_store: MakeStore) -> None:
         """At least 95 of 100, also where more are wanted than an approximate index looks at by default."""
-        records = some(1500)
+        records = some(1000)
         store = make_store(records)
-        for k in (10, 100, 300):
+        for k in (10, 200):
             shares = [len({*ids(store.search(row, k))} & {*nearest(records, row, k)}) / k for row in queries(10)]
             assert np.mean(shares) >= 0.95, f"of the {k} nearest"  # noqa: PLR2004
 
@@ -202,7 +202,7 @@ class StoreConformance:
             return ids(store.search(query, 5)) == nearest(records, query, 5) and set(store.get(asked)) == set(asked)
 
         with ThreadPoolExecutor(8) as pool:
-            assert all(pool.map(ask, range(80)))
+            assert all(pool.map(ask, range(40)))
 
     def expect_as_stored(self, found: Sequence[Candidate], records: Sequence[Candidate]) -> None:
         """Each record has the text, the metadata and the vector that were stored under its id."""
