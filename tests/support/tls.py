@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import shutil
 import ssl
 import subprocess
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +22,8 @@ KEY = "Bearer k3y-of-the-t3sts"
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
     """A certificate of 127.0.0.1 and its key, made by the openssl command."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the openssl command, which makes the test's certificate, is not on the path")
     certificate, key = folder / "server.pem", folder / "server.key"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-days", "2", "-subj", "/CN=loopback", "-addext", "subjectAltName=IP:127.0.0.1"]
