@@ -11,7 +11,9 @@ WORKERS ?= 2
 SEEDS ?=
 # Of `make adapter`; the shipped adapter is that of 1.
 SEED ?= 1
-EXTRAS := langchain,llama-index,chroma,embedded,evaluation,remote
+EXTRAS := langchain,llama-index,chroma,embedded,evaluation
+# What the tests need besides.
+ALL := $(EXTRAS),train,remote,pgvector
 # The first pip that reads dependency groups; the copy that a new environment comes with may be older.
 PIP := -m pip --disable-pip-version-check install --quiet --no-input
 NEWER_PIP := $(PIP) 'pip>=25.1'
@@ -98,11 +100,11 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the package, its extras and the tools (minutes the first time; torch is the largest part) …"
 	@$(PY) $(NEWER_PIP)
-	@$(PY) $(PIP) -c constraints.txt -e '.[$(EXTRAS),train]' --group dev
+	@$(PY) $(PIP) -c constraints.txt -e '.[$(ALL)]' --group dev
 	@touch $(VENV)/.demo $@
 
 $(LOWEST)/.dev: pyproject.toml constraints-lowest.txt | $(LOWEST)/bin/python
 	@echo "Installing the lowest supported versions …"
 	@$(LOWEST)/bin/python $(NEWER_PIP)
-	@$(LOWEST)/bin/python $(PIP) -c constraints-lowest.txt -e '.[$(EXTRAS),train]' --group test
+	@$(LOWEST)/bin/python $(PIP) -c constraints-lowest.txt -e '.[$(ALL)]' --group test
 	@touch $@

@@ -35,7 +35,10 @@ PUBLIC = {
     "__version__",
 }
 HEAVY = {"torch", "transformers", "sentence_transformers", "peft"}
-EXTRAS = {"langchain_core", "chromadb", "bm25s", "ir_measures", "Stemmer", "rich", "peft", "sentence_transformers"}
+EXTRAS = {
+    "langchain_core", "chromadb", "psycopg", "pgvector", "bm25s", "ir_measures", "Stemmer", "rich", "peft",
+    "sentence_transformers",
+}  # fmt: skip
 
 PACKAGE = Path(e2rank_integrations.__file__).parent
 MODULES = sorted(
@@ -52,7 +55,7 @@ TRAINING = tuple(
 MTEB = "e2rank_integrations.evaluation.mteb"
 NEEDING_EXTRAS = (
     "e2rank_integrations.langchain", "e2rank_integrations.llama_index", "e2rank_integrations.components",
-    "e2rank_integrations.stores.chroma", "e2rank_integrations.demo",
+    "e2rank_integrations.stores.chroma", "e2rank_integrations.stores.pgvector", "e2rank_integrations.demo",
 )  # fmt: skip
 
 # Has the import system find nothing under some names, as where those packages are not installed.
@@ -137,6 +140,8 @@ def test_langchain_needs_langchain_core_alone() -> None:
     [
         ("langchain_core", "import e2rank_integrations.langchain", "langchain"),
         ("chromadb", "import e2rank_integrations.stores.chroma", "chroma"),
+        ("psycopg", "import e2rank_integrations.stores.pgvector", "pgvector"),
+        ("pgvector", "import e2rank_integrations.stores.pgvector", "pgvector"),
         ("bm25s", REQUIRE.format("bm25s"), "evaluation"),
         ("Stemmer", REQUIRE.format("Stemmer"), "evaluation"),
         ("ir_measures", REQUIRE.format("ir_measures"), "evaluation"),
