@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from cachetools import LRUCache
 
-from e2rank_integrations.errors import InputError
+from e2rank_integrations.checks import expect_positive
 from e2rank_integrations.threads import in_thread
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ class PrefixCache:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 1:
-            raise InputError(f"max_bytes: expected an integer of at least 1, found {max_bytes!r}")
+        expect_positive("max_bytes", max_bytes)
         self.max_bytes = max_bytes
         self.hits = 0
         self.misses = 0
