@@ -13,6 +13,8 @@ import xllamacpp
 
 POOLING = {name: xllamacpp.llama_pooling_type[f"LLAMA_POOLING_TYPE_{name.upper()}"] for name in ("mean", "cls", "last")}
 
+CACHES = {name: xllamacpp.ggml_type[f"GGML_TYPE_{name.upper()}"] for name in ("f16", "f32")}
+
 
 def main(arguments: list[str]) -> None:
     """Serve a model until SIGTERM or SIGINT, which the server takes itself."""
@@ -31,6 +33,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--ubatch-size", type=int, default=512)
     parser.add_argument("--parallel", type=int, default=-1)
     parser.add_argument("--threads", type=int, default=-1)
+    parser.add_argument("--cache-type", choices=CACHES, default="f16", help="both of `-ctk` and `-ctv`")
     parser.add_argument("--api-key", action="append", default=[])
     parser.add_argument("--embeddings", action="store_true")
     return parser.parse_args(arguments)
@@ -46,6 +49,7 @@ def _parameters(options: argparse.Namespace) -> xllamacpp.CommonParams:
     parameters.n_ubatch = options.ubatch_size
     parameters.n_parallel = options.parallel
     parameters.cpuparams.n_threads = options.threads
+    parameters.cache_type_k = parameters.cache_type_v = CACHES[options.cache_type]
     parameters.api_keys = options.api_key
     if options.pooling:
         parameters.pooling_type = POOLING[options.pooling]
