@@ -87,6 +87,15 @@ class E2RankEncoder:
         self._expect_caches()
         if self.profile is None:
             object.__setattr__(self, "profile", self._bundle.profile)
+        self._expect_prompts_served()
+
+    def _expect_prompts_served(self) -> None:
+        """A server that knows one model alone would embed prompts without the adapter that reads them."""
+        if self._chosen_adapter is not None and getattr(self.custom_engine, "listwise_model", "") is None:
+            raise InputError(
+                f"listwise_adapter: prompts of {self.model!r} are read with an adapter of their own; serve it under a "
+                f"name and give that as RemoteEngine(listwise_model=…), or do without it: listwise_adapter=None"
+            )
 
     def _expect_caches(self) -> None:
         if not isinstance(self.document_cache, DocumentCache | None):
@@ -342,10 +351,14 @@ class E2RankEncoder:
             device=self.device,
         )
 
+    @property
+    def _chosen_adapter(self) -> str | None:
+        return self._bundle.listwise_adapter if self.listwise_adapter == "auto" else self.listwise_adapter
+
     @cached_property
     def _adapter_for_prompts(self) -> str | None:
         """Folder of the listwise adapter; one that says which weights it was trained on must find these."""
-        chosen = self._bundle.listwise_adapter if self.listwise_adapter == "auto" else self.listwise_adapter
+        chosen = self._chosen_adapter
         if chosen is None:
             return None
         folder = Path(_absolute(chosen))
