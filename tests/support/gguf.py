@@ -6,12 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import gguf
+import numpy as np
 from safetensors.numpy import load_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ARCHITECTURE = gguf.MODEL_ARCH.QWEN3
+HEAD_TYPE = gguf.GGMLQuantizationType.Q4_0
 
 
 def write_gguf(checkpoint: Path, target: Path, *, add_eos: bool = False, eos: str = "<|endoftext|>") -> Path:
@@ -73,10 +75,20 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: dict[str, Any], size: int
 
 def _add_weights(writer: gguf.GGUFWriter, file: Path, layers: int) -> None:
     names = gguf.get_tensor_name_map(ARCHITECTURE, layers)
-    for name, tensor in load_file(file).items():
+    weights = load_file(file)
+    for name, tensor in weights.items():
         found = names.get_name(name, try_suffixes=(".weight",))
         assert found is not None, f"GGUF has no name for {name}"
         writer.add_tensor(found, tensor)
+    _add_empty_head(writer, *weights["embed_tokens.weight"].shape)
+
+
+def _add_empty_head(writer: gguf.GGUFWriter, vocabulary: int, width: int) -> None:
+    """Zeros for the scores of next tokens, in four bits: llama.cpp computes them for every token that it embeds, and
+    with these small layers they would be nearly all of its work.
+    """
+    blocks, size = gguf.GGML_QUANT_SIZES[HEAD_TYPE]
+    writer.add_tensor("output.weight", np.zeros((vocabulary, width // blocks * size), np.uint8), raw_dtype=HEAD_TYPE)
 
 
 def _ids(tokenizer: dict[str, Any]) -> dict[str, int]:

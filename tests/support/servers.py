@@ -1,7 +1,8 @@
-"""Real embedding servers for tests: llama.cpp's, and vLLM's where an environment with it was made."""
+"""Real embedding servers for tests: llama.cpp's from PyPI, and vLLM's from an environment of its own."""
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,18 +13,48 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+LLAMA_SERVER = "E2RANK_LLAMA_SERVER"
+"""Names a `llama-server` to test instead of the one from PyPI."""
+
+EXACT = ("--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off")
+"""By default llama.cpp keeps keys and values in float16, which moves these small models' vectors by 4e-4."""
+
+VLLM_PATIENCE = 300.0
+"""Seconds until vLLM must answer; it takes half a minute to two."""
+
 
 @contextmanager
 def llama_server(model: Path, log: Path, *flags: str, pooling: str = "last") -> Iterator[str]:
-    """Serve a GGUF file with llama.cpp; gives the address under which `/embeddings` is.
+    """Serve a file of `write_gguf` with llama.cpp, in float32; gives the address up to `/v1`.
 
     Args:
-        model: A file of `write_gguf`.
+        model: The file.
         log: The file that takes what the server prints.
         *flags: Further flags of `llama-server`, as far as `tests.support.llama` knows them.
         pooling: `last`, or wrongly `mean` or `cls`.
     """
-    command = [sys.executable, "-m", "tests.support.llama", "--model", str(model), "--embeddings"]
-    command += ["--pooling", pooling, "--threads", "1", *flags, "--port"]
+    binary = os.environ.get(LLAMA_SERVER)
+    command = [binary] if binary else [sys.executable, "-m", "tests.support.llama"]
+    command += ["--model", str(model), "--embeddings", "--pooling", pooling, "--threads", "1", *EXACT, *flags, "--port"]
     with serving(lambda port: [*command, str(port)], log, ready="/health") as port:
+        yield f"http://127.0.0.1:{port}/v1"
+
+
+@contextmanager
+def vllm_server(python: str, checkpoint: Path, log: Path, *flags: str) -> Iterator[str]:
+    """Serve a checkpoint with vLLM on the CPU, in float32; gives the address up to `/v1`.
+
+    Args:
+        python: The interpreter of an environment that holds vLLM.
+        checkpoint: A folder of `save_qwen3`.
+        log: The file that takes what the server prints.
+        *flags: Further flags of `vllm serve`.
+    """
+    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint), "--host", "127.0.0.1"]
+    command += ["--runner", "pooling", "--convert", "embed", "--pooler-config.pooling_type", "LAST"]
+    command += ["--dtype", "float32", "--max-model-len", "8192", *flags, "--port"]
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    with serving(
+        lambda port: [*command, str(port)], log, ready="/health", patience=VLLM_PATIENCE, environment=environment
+    ) as port:
         yield f"http://127.0.0.1:{port}/v1"

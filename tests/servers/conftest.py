@@ -1,0 +1,63 @@
+"""The tiny Qwen3 in this process and on a real server: llama.cpp's, or vLLM's where `E2RANK_VLLM` names a Python."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2rank_integrations import RemoteEngine
+from tests.support.gguf import write_gguf
+from tests.support.servers import llama_server, vllm_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from e2rank_integrations import E2RankEncoder
+
+
+@pytest.fixture(scope="session")
+def gguf(qwen_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny Qwen3 as llama.cpp reads it."""
+    return write_gguf(qwen_folder, tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def llama(gguf: Path) -> Iterator[str]:
+    """The address of a llama.cpp server that runs the tiny Qwen3."""
+    with llama_server(gguf, gguf.with_suffix(".log")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def url(request: pytest.FixtureRequest, qwen_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the server whose vectors are compared."""
+    python = os.environ.get("E2RANK_VLLM")
+    if python is None:
+        yield request.getfixturevalue("llama")
+        return
+    with vllm_server(python, qwen_folder, tmp_path_factory.mktemp("vllm") / "server.log") as found:
+        yield found
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[RemoteEngine]:
+    """The server, as encoders use it."""
+    engine = RemoteEngine(url, batch_inputs=5)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def local(qwen_encoder: E2RankEncoder) -> E2RankEncoder:
+    """The tiny Qwen3 in this process."""
+    return qwen_encoder
+
+
+@pytest.fixture
+def remote(local: E2RankEncoder, engine: RemoteEngine) -> E2RankEncoder:
+    """The same on the server."""
+    return replace(local, custom_engine=engine)
