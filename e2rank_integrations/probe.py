@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -184,7 +184,7 @@ def run(options: Namespace) -> int:
     from e2rank_integrations.engines.remote import RemoteEngine
 
     engine = RemoteEngine(options.base_url, model=options.served_model, listwise_model=options.listwise_model)
-    chosen = {"profile": PROFILES[options.profile]} if options.profile else {}
+    chosen: dict[str, Any] = {"profile": PROFILES[options.profile]} if options.profile else {}
     encoder = E2RankEncoder(options.model, revision=options.revision, custom_engine=engine, **chosen)
     found = probe(encoder, compare=not options.no_compare, longest=options.longest)
     sys.stdout.write(f"{engine.base_url}: {found}\n")

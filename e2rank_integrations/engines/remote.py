@@ -10,8 +10,11 @@ import asyncio
 import math
 import os
 from dataclasses import InitVar, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
+
+import numpy as np
 
 from e2rank_integrations.checks import expect_positive
 from e2rank_integrations.engines.connection import Endpoint, Secret
@@ -81,8 +84,11 @@ class RemoteEngine:
         object.__setattr__(self, "base_url", url)
         for name in ("max_concurrency", "batch_inputs", "batch_tokens"):
             expect_positive(name, getattr(self, name))
-        _expect_number("timeout", self.timeout)
+        for name in ("model", "listwise_model"):
+            _expect_name(name, getattr(self, name))
+        _expect_seconds("timeout", self.timeout)
         _expect_retries(self.retries)
+        _expect_verify(self.verify)
         key = _checked_key(os.environ.get(KEY_VARIABLE) if api_key is None else api_key)
         endpoint = Endpoint(url, key, self.max_concurrency, self.retries, self.verify)
         object.__setattr__(self, "endpoint", endpoint)
@@ -123,6 +129,9 @@ class RemoteEngine:
         wait_on_loop(_close(self))
 
     async def _encoded(self, inputs: tuple[TokenInput, ...]) -> Encoded:
+        if not inputs:
+            return Encoded(np.empty((0, 0), dtype=np.float32), Usage())
+
         async def embed(session: Session, deadline: float) -> Matrix:
             return await session.vectors(inputs, deadline)
 
@@ -179,7 +188,7 @@ def _checked_key(key: str | None) -> Secret | None:
     return Secret(key)
 
 
-def _expect_number(name: str, value: object) -> None:
+def _expect_seconds(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise InputError(f"{name}: expected seconds above 0, found {value!r}")
 
@@ -187,3 +196,13 @@ def _expect_number(name: str, value: object) -> None:
 def _expect_retries(value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InputError(f"retries: expected an integer of at least 0, found {value!r}")
+
+
+def _expect_name(name: str, value: object) -> None:
+    if value is not None and not (isinstance(value, str) and value):
+        raise InputError(f"{name}: expected the name of a model on the server, or None, found {value!r}")
+
+
+def _expect_verify(value: object) -> None:
+    if not isinstance(value, bool | str) or (isinstance(value, str) and not Path(value).is_file()):
+        raise InputError(f"verify: expected True, False or the file of trusted certificates, found {value!r}")

@@ -138,18 +138,21 @@ class Session:
 
     async def _expect_sound(self, inputs: Sequence[TokenInput], served: Served, deadline: float) -> None:
         """Once, before the first real inputs: two that only end alike must not have the vector of their beginning."""
-        if self._sound:
+        async with self._starting:
+            if not self._sound:
+                await self._compare(_specimens(inputs[0]), served, deadline)
+            self._sound = True
+
+    async def _compare(self, pair: Sequence[TokenInput], served: Served, deadline: float) -> None:
+        if len(set(pair[0].ids)) == 1:  # of one and the same id, whose vector may well not depend on how many there are
             return
-        pair = _specimens(inputs[0])
-        if len(set(pair[0].ids)) > 1:
-            one, other = await self._answer(pair, served.model, deadline)
-            if np.abs(one - other).max() < SAME_VECTOR:
-                raise ServerMismatchError(
-                    f"{self._engine.base_url}: inputs that begin alike have the same vector, so it pools the first "
-                    f"token; start it with last-token pooling (vLLM: --pooler-config.pooling_type LAST, llama-server: "
-                    f"--pooling last)"
-                )
-        self._sound = True
+        one, other = await self._answer(pair, served.model, deadline)
+        if np.abs(one - other).max() < SAME_VECTOR:
+            raise ServerMismatchError(
+                f"{self._engine.base_url}: inputs that begin alike have the same vector, so it pools the first token; "
+                f"start it with last-token pooling (vLLM: --pooler-config.pooling_type LAST, llama-server: "
+                f"--pooling last)"
+            )
 
 
 def _specimens(item: TokenInput) -> tuple[TokenInput, TokenInput]:

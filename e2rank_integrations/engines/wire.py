@@ -117,7 +117,8 @@ def _row(item: dict[str, Any]) -> Vector:
         if isinstance(found, str):
             return np.frombuffer(binascii.a2b_base64(found, strict_mode=True), dtype="<f4")
         if isinstance(found, list) and all(type(value) in {int, float} for value in found):
-            return np.asarray(found, dtype=np.float32)
+            with np.errstate(over="ignore"):  # infinity, which is found out below
+                return np.asarray(found, dtype=np.float32)
     except (ValueError, OverflowError):
         pass
     raise ProtocolError("a row of the server's answer is neither base64 of float32 nor a list of numbers")
