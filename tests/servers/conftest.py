@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2rank_integrations import RemoteEngine
+from tests.stores.conftest import other_qwen
 from tests.support.gguf import write_gguf
 from tests.support.servers import llama_server, vllm_server
 
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
 
     from e2rank_integrations import E2RankEncoder
 
+__all__ = ["other_qwen"]
+
 
 @pytest.fixture(scope="session")
 def gguf(qwen_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny Qwen3 as llama.cpp reads it."""
-    return write_gguf(qwen_folder, tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+    """The tiny Qwen3 as llama.cpp reads it; it says, wrongly, that texts get a closing token, as many files do."""
+    return write_gguf(qwen_folder, tmp_path_factory.mktemp("gguf") / "tiny.gguf", add_eos=True)
 
 
 @pytest.fixture(scope="session")
 def llama(gguf: Path) -> Iterator[str]:
-    """The address of a llama.cpp server that runs the tiny Qwen3."""
+    """The address of a llama.cpp server that runs the tiny Qwen3, and adds a closing token to texts."""
     with llama_server(gguf, gguf.with_suffix(".log")) as url:
         yield url
 

@@ -49,12 +49,12 @@ async def test_queries(local: E2RankEncoder, remote: E2RankEncoder) -> None:
 
 
 def test_listwise_prompts(local: E2RankEncoder, remote: E2RankEncoder) -> None:
-    """Also one of more tokens than llama.cpp computes at a time, 512."""
+    """Also one of more tokens than llama.cpp computes at a time."""
     for documents in (TEXTS[:1], TEXTS[:5], TEXTS[:20]):
         found, plan = remote.encode_listwise(QUERY, documents)
         assert_close(found, local.encode_listwise(QUERY, documents)[0])
-    assert plan.listed == 20
-    assert len(remote.listwise_input(QUERY, documents)[0].ids) > 512
+    assert plan.documents_used == 20
+    assert len(remote.listwise_input(QUERY, documents)[0].ids) > 3 * 128
 
 
 def test_vectors_do_not_depend_on_how_inputs_are_sent(remote: E2RankEncoder, url: str) -> None:
@@ -75,10 +75,10 @@ def test_the_probe_finds_nothing_wrong(remote: E2RankEncoder) -> None:
 
 async def test_reranking(local: E2RankEncoder, remote: E2RankEncoder) -> None:
     here, there = Reranker(local), Reranker(remote)
-    for query in QUERIES:
-        expected = here.rank(query, TEXTS[:12])
-        assert_alike(there.rank(query, TEXTS[:12]), expected)
-        assert_alike(await there.arank(query, TEXTS[:12]), expected)
+    for query in QUERIES[:2]:
+        expected = here.rank(query, TEXTS[:8])
+        assert_alike(there.rank(query, TEXTS[:8]), expected)
+        assert_alike(await there.arank(query, TEXTS[:8]), expected)
 
 
 async def test_langchain(local: E2RankEncoder, remote: E2RankEncoder) -> None:

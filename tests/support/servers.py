@@ -19,6 +19,10 @@ LLAMA_SERVER = "E2RANK_LLAMA_SERVER"
 EXACT = ("--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off")
 """By default llama.cpp keeps keys and values in float16, which moves these small models' vectors by 4e-4."""
 
+SMALL = ("--threads", "1", "--ubatch-size", "128")
+"""For each token of a batch llama.cpp holds the scores of all next tokens, 600 kB; a longer input is computed in parts,
+with last-token pooling."""
+
 VLLM_PATIENCE = 300.0
 """Seconds until vLLM must answer; it takes half a minute to two."""
 
@@ -35,7 +39,7 @@ def llama_server(model: Path, log: Path, *flags: str, pooling: str = "last") -> 
     """
     binary = os.environ.get(LLAMA_SERVER)
     command = [binary] if binary else [sys.executable, "-m", "tests.support.llama"]
-    command += ["--model", str(model), "--embeddings", "--pooling", pooling, "--threads", "1", *EXACT, *flags, "--port"]
+    command += ["--model", str(model), "--embeddings", "--pooling", pooling, *SMALL, *EXACT, *flags, "--port"]
     with serving(lambda port: [*command, str(port)], log, ready="/health") as port:
         yield f"http://127.0.0.1:{port}/v1"
 
