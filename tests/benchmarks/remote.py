@@ -69,7 +69,8 @@ class Added:
     def __str__(self) -> str:
         return (
             f"{DOCUMENTS} documents of {self.tokens} tokens: http.client {self.raw:.2f} ms, "
-            f"engine {self.engine:.2f} ms; added: {self.difference:.2f} ms at the median, {self.least:.2f} ms at the least"
+            f"engine {self.engine:.2f} ms; added: {self.difference:.2f} ms at the median, "
+            f"{self.least:.2f} ms at the least"
         )
 
 
