@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,15 +12,18 @@ import pytest
 from e2rank_integrations import RemoteEngine
 from tests.stores.conftest import other_qwen
 from tests.support.gguf import write_gguf
+from tests.support.models import save_qwen3
 from tests.support.servers import llama_server, vllm_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from e2rank_integrations import E2RankEncoder
 
 __all__ = ["other_qwen"]
+
+VLLM = os.environ.get("E2RANK_VLLM")
+"""The Python of an environment with vLLM, which is then tested instead of llama.cpp's server."""
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +40,22 @@ def llama(gguf: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def url(request: pytest.FixtureRequest, qwen_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def local(qwen_encoder: E2RankEncoder, tmp_path_factory: pytest.TempPathFactory) -> E2RankEncoder:
+    """The model in this process; for vLLM, whose attention on the CPU takes no smaller heads, one of its own."""
+    if VLLM is None:
+        return qwen_encoder
+    return replace(qwen_encoder, model=str(save_qwen3(tmp_path_factory.mktemp("heads"), head_dim=32)))
+
+
+@pytest.fixture(scope="session")
+def url(
+    request: pytest.FixtureRequest, local: E2RankEncoder, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The address of the server whose vectors are compared."""
-    python = os.environ.get("E2RANK_VLLM")
-    if python is None:
+    if VLLM is None:
         yield request.getfixturevalue("llama")
         return
-    with vllm_server(python, qwen_folder, tmp_path_factory.mktemp("vllm") / "server.log") as found:
+    with vllm_server(VLLM, Path(local.model), tmp_path_factory.mktemp("vllm") / "server.log") as found:
         yield found
 
 
@@ -52,12 +65,6 @@ def engine(url: str) -> Iterator[RemoteEngine]:
     engine = RemoteEngine(url, batch_inputs=5)
     yield engine
     engine.close()
-
-
-@pytest.fixture
-def local(qwen_encoder: E2RankEncoder) -> E2RankEncoder:
-    """The tiny Qwen3 in this process."""
-    return qwen_encoder
 
 
 @pytest.fixture
