@@ -57,8 +57,12 @@ def vllm_server(python: str, checkpoint: Path, log: Path, *flags: str) -> Iterat
     command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint), "--host", "127.0.0.1"]
     command += ["--runner", "pooling", "--convert", "embed", "--pooler-config.pooling_type", "LAST"]
     command += ["--dtype", "float32", "--enforce-eager", *flags, "--port"]
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    own = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CACHE_ROOT": str(log.with_name("cache"))}
     with serving(
-        lambda port: [*command, str(port)], log, ready="/health", patience=VLLM_PATIENCE, environment=environment
+        lambda port: [*command, str(port)],
+        log,
+        ready="/health",
+        patience=VLLM_PATIENCE,
+        environment={**os.environ, **own},
     ) as port:
         yield f"http://127.0.0.1:{port}/v1"
