@@ -160,10 +160,14 @@ CASES = {
     "body cut short": Case(cut_short, UnavailableError, "no answer", 1 + RETRIES),
     "no HTTP": Case(not_http, UnavailableError, "no answer", 1 + RETRIES),
     "500": Case(status(500), UnavailableError, "answered 500", 1 + RETRIES),
+    "501": Case(status(501), ServerError, "was it started to embed?"),
     "502": Case(status(502), UnavailableError, "answered 502", 1 + RETRIES),
     "503": Case(status(503, Retry_After="0"), UnavailableError, "answered 503", 1 + RETRIES),
     "504": Case(status(504, Retry_After="soon"), UnavailableError, "answered 504", 1 + RETRIES),
     "429": Case(status(429, Retry_After="0"), UnavailableError, "answered 429", 1 + RETRIES),
+    "503, come back in a geological age": Case(
+        status(503, Retry_After="Mon, 01 Jan 99999999999 00:00:00 GMT"), UnavailableError, "answered 503", 1 + RETRIES
+    ),
     "429, come back tomorrow": Case(status(429, Retry_After="86400"), UnavailableError, "answered 429", 1 + RETRIES),
     "408": Case(status(408), UnavailableError, "answered 408", 1 + RETRIES),
     "never answers": Case(silent, EngineTimeoutError, "within 1 s"),
@@ -215,6 +219,8 @@ CASES = {
     "not normalised": Case(every_row(lambda row: encoded(row * 7)), ServerMismatchError, "does not normalise"),
     "another width": Case(every_row(lambda row: encoded(unit(row[:16]))), ServerMismatchError, "width 64, found 16"),
     "a closing token of its own": Case(twice_tokens(lambda t, n: t + n), ServerMismatchError, "adds 1 to each input"),
+    "decodes ids": Case(twice_tokens(lambda t, n: t + 40 * n), ServerMismatchError, "decodes them and encodes"),
+    "numbers beyond a square": Case(every_row(lambda row: [3e38] * len(row)), ServerMismatchError, "length 1"),
     "cuts": Case(twice_tokens(lambda t, n: t - 9), ServerMismatchError, "cuts long inputs"),
 }
 

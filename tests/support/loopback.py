@@ -39,6 +39,8 @@ class LoopbackServer(ThreadingHTTPServer):
         self.models: list[dict[str, Any]] = [{"id": MODEL, "owned_by": "vllm", "max_model_len": 40960}]
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.asked: list[str] = []
+        self.listing = 200
         self.stopped = threading.Event()
 
     @property
@@ -60,7 +62,8 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.answer({"object": "list", "data": self.server.models})
+        self.server.asked.append(self.path)
+        self.answer({"object": "list", "data": self.server.models}, self.server.listing)
 
     def do_POST(self) -> None:
         self.asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
