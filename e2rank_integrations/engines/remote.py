@@ -213,14 +213,16 @@ def _expect_name(name: str, value: object) -> None:
 
 
 def _expect_verify(value: object) -> None:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, str) and _holds_certificates(value)):
         return
+    raise InputError(f"verify: expected True, False or a file of certificates in PEM, found {value!r}")
+
+
+def _holds_certificates(file: str) -> bool:
     try:
-        trusting(str(value) if value else "")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"verify: expected True, False or a file of certificates in PEM, found {value!r} ({type(error).__name__})"
-        ) from error
+        return bool(file and trusting(file))
+    except (OSError, ValueError):
+        return False
 
 
 def _expect_ids(inputs: Sequence[TokenInput]) -> None:

@@ -107,7 +107,7 @@ def test_requests_are_bounded_and_rows_come_back_in_order(
     """No request has more inputs or tokens than allowed, but for one long input alone; no input is lost or doubled."""
     inputs = [TokenInput(tuple(range(5 + i, 5 + i + length)), role) for i, (role, length) in enumerate(lengths)]
     engine = RemoteEngine(server.url, batch_inputs=most, batch_tokens=tokens)
-    engine.encode(inputs[:1])
+    engine.encode([TokenInput((5, 6), "document")])  # the first use asks for more
     server.requests.clear()
     encoded = engine.encode(inputs)
     engine.close()

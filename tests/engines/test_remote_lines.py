@@ -76,7 +76,7 @@ def test_a_certificate_is_checked_against_the_file_that_was_given(server: Loopba
         wary = RemoteEngine(url, **options)
         named = RemoteEngine(url, model=MODEL, **options)
         for engine in (wary, named):
-            with pytest.raises(ServerError, match="its certificate is not trusted; .*verify='ca.pem'"):
+            with pytest.raises(ServerError, match=r"its certificate is not trusted; .*verify='ca.pem'"):
                 engine.encode(SHORT)
         for engine in (trusting, careless, wary, named):
             engine.close()
@@ -85,7 +85,7 @@ def test_a_certificate_is_checked_against_the_file_that_was_given(server: Loopba
 def test_a_file_without_certificates_is_refused_when_the_engine_is_made(tmp_path: Path) -> None:
     """Not at the first call."""
     (tmp_path / "ca.pem").write_text("no certificate")
-    with pytest.raises(InputError, match="verify: .*certificates in PEM"):
+    with pytest.raises(InputError, match=r"verify: .*certificates in PEM"):
         RemoteEngine("https://gpu", verify=str(tmp_path / "ca.pem"))
 
 
