@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from e2rank_integrations.stores.base import TEXT_HASH_KEY, VectorStore, text_hash
+from e2rank_integrations.stores.base import TEXT_HASH_KEY, VectorStore, WritableStore, text_hash
 from e2rank_integrations.stores.trust import FINGERPRINT_KEY, expect_same_embedding
 
-__all__ = ["FINGERPRINT_KEY", "TEXT_HASH_KEY", "VectorStore", "expect_same_embedding", "text_hash"]
+__all__ = [
+    "FINGERPRINT_KEY",
+    "TEXT_HASH_KEY",
+    "VectorStore",
+    "WritableStore",
+    "expect_same_embedding",
+    "text_hash",
+]

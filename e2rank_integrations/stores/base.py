@@ -68,6 +68,34 @@ class VectorStore(Protocol):
         ...
 
 
+class WritableStore(VectorStore, Protocol):
+    """A store that records can be written to."""
+
+    def upsert(self, records: Sequence[Candidate]) -> None:
+        """Write records; one whose id is stored already replaces the whole of it: text, vector and metadata.
+
+        Split into the store's own batches: if one of them fails, those before it are written. To write the same
+        records again does no harm.
+
+        Args:
+            records: Each with an id of its own and a vector, all of one width.
+
+        Raises:
+            InputError: a record without id or vector, an id twice; nothing is written.
+            VectorError: a vector of another width than the first, not finite, or of length zero; nothing is written.
+            StoreError: the store refuses them.
+        """
+        ...
+
+    def count(self) -> int:
+        """How many records are stored.
+
+        Raises:
+            StoreError: the store cannot say.
+        """
+        ...
+
+
 def text_hash(text: str) -> str:
     """SHA-256 of a text, to be stored under `TEXT_HASH_KEY` in the metadata of its record."""
     return hashlib.sha256(text.encode()).hexdigest()
