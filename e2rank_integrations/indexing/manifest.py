@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from e2rank_integrations.errors import InputError, StoreError, StoreMismatchError
+from e2rank_integrations.errors import InputError, StoreError
 from e2rank_integrations.fingerprint import Fingerprint
 from e2rank_integrations.indexing.rows import RowError
 
@@ -110,7 +110,7 @@ class Manifest:
         """Take up a job where it was left.
 
         Raises:
-            StoreMismatchError: the manifest is another job's.
+            StoreError: the manifest is another job's.
             StoreError: it cannot be read or written.
         """
         with self._transaction() as connection:
@@ -236,7 +236,7 @@ def _expect_same(job: Job, saved: Job, path: Path) -> None:
     names = job.differences(saved)
     if names:
         found = "; ".join(f"{name} {getattr(saved, name)!r}, here {getattr(job, name)!r}" for name in names)
-        raise StoreMismatchError(f"{path}: it is another job's manifest, with {found}; {_RESTART}")
+        raise StoreError(f"{path}: it is another job's manifest, with {found}; {_RESTART}")
 
 
 _RESTART = "give --restart to begin again (what is in the store stays there), or another --manifest"

@@ -53,6 +53,11 @@ class Source(Protocol):
         ...
 
     @property
+    def settings(self) -> str:
+        """What else decides its rows: the names of their fields."""
+        ...
+
+    @property
     def names(self) -> list[str]:
         """Names of a row's fields, for messages."""
         ...
@@ -103,6 +108,11 @@ class JsonLines:
     def identity(self) -> str:
         """Path, size and time of the last change."""
         return file_identity(self.path)
+
+    @property
+    def settings(self) -> str:
+        """The names of a row's fields."""
+        return repr(self.fields)
 
     @property
     def names(self) -> list[str]:
@@ -156,6 +166,11 @@ class FolderSource:
         for name in files:
             digest.update(f"{name!r} {file_identity(self.path / name)}\n".encode())
         return f"{self.path.resolve()}, {len(files)} files, {digest.hexdigest()}"
+
+    @property
+    def settings(self) -> str:
+        """Which files are rows."""
+        return " ".join(TEXT_FILES)
 
     @property
     def names(self) -> list[str]:
