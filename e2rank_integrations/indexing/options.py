@@ -53,7 +53,7 @@ def _add_model(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     add_encoder_arguments(group)
     group.add_argument("--base-url", metavar="URL", help="server that embeds instead (its key: E2RANK_API_KEY)")
-    group.add_argument("--served-model", metavar="NAME", help="what that server calls the model (default: its only one)")
+    group.add_argument("--served-model", metavar="NAME", help="the model's name there (default: the only one)")
 
 
 def _add_run(parser: ArgumentParser) -> None:
@@ -65,5 +65,5 @@ def _add_run(parser: ArgumentParser) -> None:
         "--rows-per-part", type=count, default=ROWS_PER_PART, metavar="N", help=f"default: {ROWS_PER_PART}"
     )
     group.add_argument("--manifest", type=Path, metavar="FILE", help="what is done (default: beside the corpus)")
-    group.add_argument("--errors", type=Path, metavar="FILE", help="rows not used, JSONL (default: beside the manifest)")
+    group.add_argument("--errors", type=Path, metavar="FILE", help="unused rows, JSONL (default: beside the manifest)")
     group.add_argument("--restart", action="store_true", help="forget what is done, and index every row again")

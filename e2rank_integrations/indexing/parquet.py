@@ -33,7 +33,8 @@ class ParquetSource:
         self.path = path
         self._fields = fields
         self._file = _opened(path)
-        self._group, self._next, self._rows = -1, 0, iter(())
+        self._group, self._next = -1, 0
+        self._rows: Iterator[dict[str, Any] | None] = iter(())
         missing = [name for name in (fields.id, fields.text) if name not in self.names]
         if missing:
             raise InputError(
@@ -71,7 +72,8 @@ class ParquetSource:
 
     def read(self, part: Part) -> Iterator[Row | RowError]:
         """See `Source.read`."""
-        for position, values in enumerate(self._read(*part.place, part.rows), start=part.first):
+        group, start = part.place
+        for position, values in enumerate(self._read(group, start, part.rows), start=part.first):
             if values is None:
                 yield RowError(position, None, "expected UTF-8, found other bytes")
             else:

@@ -43,7 +43,7 @@ class IndexReport:
         if self.skipped_before:
             lines.append(f"{self.skipped_before:,} rows were indexed before")
         if self.cut:
-            lines.append(f"{self.cut:,} texts are longer than the model's cap; the end of these is not in their vectors")
+            lines.append(f"{self.cut:,} texts are longer than the model's cap; their vectors lack the end")
         if self.left_out:
             lines.append(f"not kept as metadata, being no text, number or truth value: {', '.join(self.left_out)}")
         foreign = self.stored - self.written - self.skipped_before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -85,7 +85,7 @@ def open_source(path: Path, fields: Fields | None = None) -> Source:
     Raises:
         InputError: nothing is there, or it is not what its name says.
     """
-    fields = fields or Fields()
+    fields, path = fields or Fields(), path.absolute()  # other processes have other working directories
     if path.is_dir():
         return FolderSource(path)
     if not path.is_file():
@@ -102,7 +102,7 @@ class JsonLines:
     """A file with a JSON object on each line, as BEIR's `corpus.jsonl`; positions are those of the lines."""
 
     path: Path
-    fields: Fields = Fields()
+    fields: Fields = field(default_factory=Fields)
 
     @property
     def identity(self) -> str:
