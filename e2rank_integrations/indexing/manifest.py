@@ -25,10 +25,10 @@ _KEYS = 500  # of one query; SQLite's own limit was 999 once
 _PATIENCE = 1.0  # seconds to wait for another process at the same job, which is not going to end soon
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS job (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS parts (number INTEGER PRIMARY KEY, written INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS ids (id TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS errors (position INTEGER PRIMARY KEY, id TEXT, reason TEXT NOT NULL);
+CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE parts (number INTEGER PRIMARY KEY, written INTEGER NOT NULL);
+CREATE TABLE ids (id TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE errors (position INTEGER PRIMARY KEY, id TEXT, reason TEXT NOT NULL);
 """
 
 
@@ -117,9 +117,9 @@ class Manifest:
             saved = dict(connection.execute("SELECT name, value FROM job"))
             if saved:
                 _expect_same(job, _job(saved, self.path), self.path)
-            connection.executemany(
-                "INSERT OR REPLACE INTO job VALUES (?, ?)", [(k, json.dumps(v)) for k, v in asdict(job).items()]
-            )
+            else:
+                rows = [(name, json.dumps(value)) for name, value in asdict(job).items()]
+                connection.executemany("INSERT INTO job VALUES (?, ?)", rows)
         return self.done
 
     def restart(self) -> None:
@@ -201,7 +201,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if (tables or application or version) and (application, version) != (_APPLICATION, _VERSION):
+        if (application, version) == (_APPLICATION, _VERSION):
+            return
+        if tables or application or version:
             raise StoreError(f"{path}: it is no manifest of this version; give another file with --manifest")
         for statement in filter(str.strip, _TABLES.split(";")):  # executescript would end the transaction
             connection.execute(statement)
@@ -227,9 +229,11 @@ def _faults_of(path: Path) -> Iterator[None]:
 
 def _job(saved: Mapping[str, str], path: Path) -> Job:
     try:
-        return Job(**{name: json.loads(value) for name, value in saved.items()})
+        job = Job(**{name: json.loads(value) for name, value in saved.items()})
+        Fingerprint.from_json(job.model)
     except (TypeError, ValueError) as error:
         raise StoreError(f"{path}: it does not say which job it is of; {_RESTART}") from error
+    return job
 
 
 def _expect_same(job: Job, saved: Job, path: Path) -> None:

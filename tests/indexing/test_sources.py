@@ -190,9 +190,7 @@ def test_parquet_rows_that_cannot_be_used_are_row_errors(tmp_path: Path) -> None
         ("c.parquet", b"", "cannot be read as a Parquet file"),
     ],
 )
-def test_what_cannot_be_opened_is_an_input_error(
-    tmp_path: Path, name: str, content: bytes | None, words: str
-) -> None:
+def test_what_cannot_be_opened_is_an_input_error(tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
     """Before anything is embedded, with the path."""
     if content is not None:
         (tmp_path / name).write_bytes(content)
