@@ -116,6 +116,12 @@ def without_its_job(path: Path) -> None:
         manifest._connection.commit()
 
 
+def taken_up(path: Path) -> None:
+    with Manifest(path) as manifest:
+        manifest.start(JOB)
+        manifest.positions(["id 5"])
+
+
 FAULTS = {
     "damaged": (damaged, "cannot be used as a manifest"),
     "another program's": (another_programs, "no manifest of this version"),
@@ -133,9 +139,8 @@ def test_a_file_that_is_no_manifest_is_a_store_error(tmp_path: Path, name: str) 
     damage, words = FAULTS[name]
     damage(path)
     before = path.read_bytes() if path.is_file() else None
-    with pytest.raises(StoreError, match=words), Manifest(path) as manifest:
-        manifest.start(JOB)
-        manifest.positions(["id 5"])
+    with pytest.raises(StoreError, match=words):
+        taken_up(path)
     assert before == (path.read_bytes() if path.is_file() else None)
 
 
