@@ -11,7 +11,7 @@ WORKERS ?= 2
 SEEDS ?=
 # Of `make adapter`; the shipped adapter is that of 1.
 SEED ?= 1
-EXTRAS := langchain,llama-index,chroma,embedded,evaluation
+EXTRAS := langchain,llama-index,chroma,embedded,evaluation,remote
 # The first pip that reads dependency groups; the copy that a new environment comes with may be older.
 PIP := -m pip --disable-pip-version-check install --quiet --no-input
 NEWER_PIP := $(PIP) 'pip>=25.1'
@@ -98,11 +98,11 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the package, its extras and the tools (minutes the first time; torch is the largest part) …"
 	@$(PY) $(NEWER_PIP)
-	@$(PY) $(PIP) -c constraints.txt -e '.[$(EXTRAS),train]' --group dev
+	@$(PY) $(PIP) -c constraints.txt -e '.[$(EXTRAS),train,index,ray]' --group dev
 	@touch $(VENV)/.demo $@
 
 $(LOWEST)/.dev: pyproject.toml constraints-lowest.txt | $(LOWEST)/bin/python
 	@echo "Installing the lowest supported versions …"
 	@$(LOWEST)/bin/python $(NEWER_PIP)
-	@$(LOWEST)/bin/python $(PIP) -c constraints-lowest.txt -e '.[$(EXTRAS),train]' --group test
+	@$(LOWEST)/bin/python $(PIP) -c constraints-lowest.txt -e '.[$(EXTRAS),train,index,ray]' --group test
 	@touch $@

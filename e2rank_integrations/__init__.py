@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from e2rank_integrations.caches import MemoryCache as MemoryCache
     from e2rank_integrations.encoder import E2RankEncoder as E2RankEncoder
     from e2rank_integrations.engines.prefixes import PrefixCache as PrefixCache
+    from e2rank_integrations.engines.remote import RemoteEngine as RemoteEngine
     from e2rank_integrations.errors import E2RankError as E2RankError
     from e2rank_integrations.fingerprint import Fingerprint as Fingerprint
     from e2rank_integrations.profiles import Caps as Caps
@@ -43,6 +44,7 @@ _HOMES = {
     "PromptPlan": "values",
     "RankedCandidate": "values",
     "Ranking": "values",
+    "RemoteEngine": "engines.remote",
     "Reranker": "reranker",
     "Searcher": "search",
 }

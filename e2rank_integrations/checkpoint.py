@@ -30,7 +30,8 @@ _EMBEDDED_SHA256: Mapping[str, str] = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
-_HUB_PATTERNS = ("config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.json")
+_SMALL_FILES = ("config.json", "tokenizer.json")
+_WEIGHTS_FILES = ("*.safetensors", "*.safetensors.index.json")
 _IDENTIFYING = ("adapter_config.json", "config.json", "tokenizer.json")
 _SAMPLE_BYTES = 4096
 _SAMPLES = 64
@@ -64,17 +65,23 @@ class Checkpoint:
         return int(self.config["hidden_size"])
 
     @property
+    def has_weights(self) -> bool:
+        """Whether the weights are among the files."""
+        return any(self.folder.glob("*.safetensors"))
+
+    @property
     def digest(self) -> str:
         """Identity of the files, whatever they are called; see `folder_digest`."""
         return folder_digest(self.folder)
 
 
-def resolve(name: str, revision: str | None = None) -> Checkpoint:
+def resolve(name: str, revision: str | None = None, *, weights: bool = True) -> Checkpoint:
     """Find the files of a checkpoint, downloading them from the hub where needed.
 
     Args:
         name: `embedded`, a local folder, or a hub name such as `Alibaba-NLP/E2Rank-0.6B`.
         revision: Branch, tag or commit on the hub; not allowed for a folder.
+        weights: Whether they are needed; a model that runs elsewhere needs its config and its tokenizer here.
 
     Raises:
         CheckpointError: no such folder, not to be had from the hub, files missing, or hashes that differ.
@@ -87,10 +94,10 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise CheckpointError(f"no folder {name!r}; give the folder of a checkpoint or its name on the hub")
-        return Checkpoint(name, _expect_files(name, _download(name, revision)))
+        return Checkpoint(name, _expect_files(name, _download(name, revision, weights=weights), weights=weights))
     if revision is not None:
         raise CheckpointError(f"{name!r} is a local folder, which has no revisions; leave `revision` out")
-    return Checkpoint(name, _expect_files(name, folder))
+    return Checkpoint(name, _expect_files(name, folder, weights=weights))
 
 
 @cache
@@ -117,11 +124,12 @@ def _packaged_folder() -> Path | None:
     return weights[0].parent if len(weights) == 1 else None
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None, *, weights: bool = True) -> Path:
     from huggingface_hub import snapshot_download
 
+    patterns = [*_SMALL_FILES, *_WEIGHTS_FILES] if weights else [*_SMALL_FILES]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_HUB_PATTERNS)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except (OSError, ValueError) as error:  # what the hub's client raises: no network, no such name, no access
         at = f" at revision {revision}" if revision else ""
         raise CheckpointError(
@@ -131,9 +139,9 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
 
 
-def _expect_files(name: str, folder: Path) -> Path:
-    missing = [file for file in ("config.json", "tokenizer.json") if not (folder / file).is_file()]
-    if not list(folder.glob("*.safetensors")):
+def _expect_files(name: str, folder: Path, *, weights: bool) -> Path:
+    missing = [file for file in _SMALL_FILES if not (folder / file).is_file()]
+    if weights and not list(folder.glob("*.safetensors")):
         missing.append("*.safetensors")
     if missing:
         raise CheckpointError(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "evaluate": ("e2rank_integrations.evaluation.command", "measure reranking on judged data, with controls beside it"),
     "index": ("e2rank_integrations.indexing.command", "embed a corpus into a vector store, resumable after a kill"),
+    "probe": ("e2rank_integrations.probe", "check that an embedding server embeds as the model must"),
     "train": ("e2rank_integrations.training.command", "train the listwise ability into an embedding model"),
 }
 """By the command's name, its module (`add_arguments`, `run`) and what it does."""
@@ -43,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="e2rank", description="Measure and train listwise embedding rerankers.")
+    parser = argparse.ArgumentParser(
+        prog="e2rank", description="Measure, train and serve listwise embedding rerankers."
+    )
     parser.add_argument("--version", action="version", version=f"e2rank-integrations {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (module, about) in COMMANDS.items():

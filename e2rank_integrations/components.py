@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictFloat, Stri
 from e2rank_integrations.bundle import bundle_of
 from e2rank_integrations.caches.base import DocumentCache
 from e2rank_integrations.encoder import DEFAULT_MODEL, E2RankEncoder
+from e2rank_integrations.engines.base import Engine
 from e2rank_integrations.engines.prefixes import PrefixCache
 from e2rank_integrations.engines.registry import DType
 from e2rank_integrations.errors import InputError
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-_NAMING = ("model", "revision", "adapter", "listwise_adapter", "device", "dtype", "document_cache", "prefix_cache")
+_NAMING = (
+    *("model", "revision", "adapter", "listwise_adapter", "device", "dtype"),
+    *("custom_engine", "document_cache", "prefix_cache"),
+)
 
 
 class ModelFields(BaseModel):
@@ -64,6 +68,9 @@ class ModelFields(BaseModel):
 
     template: str | ListwiseTemplate | None = None
     """The listwise message by name (`paper`, `readme`, `training`, `insertrank`) or your own; None: the profile's."""
+
+    custom_engine: InstanceOf[Engine] | None = Field(default=None, repr=False, exclude=True)
+    """Where to run the model instead of in this process, a `RemoteEngine` for one; weights need not be here."""
 
     document_cache: InstanceOf[DocumentCache] | None = Field(default=None, repr=False, exclude=True)
     """Where documents' vectors are kept between calls: a `MemoryCache` or a `DiskCache`, which components may share."""

@@ -16,9 +16,10 @@ from e2rank_integrations.bundle import FILE, Bundle, bundle_of, read_bundle
 from e2rank_integrations.caches.base import DocumentCache
 from e2rank_integrations.caches.engine import CachedEngine
 from e2rank_integrations.caches.keyed import KeyedCache
+from e2rank_integrations.checks import expect_positive
 from e2rank_integrations.engines.prefixes import PrefixCache, PrefixedEngine
 from e2rank_integrations.engines.registry import DType, EngineKey, local_engine
-from e2rank_integrations.errors import CheckpointError, InputError
+from e2rank_integrations.errors import CheckpointError, InputError, ServerMismatchError
 from e2rank_integrations.fingerprint import Fingerprint
 from e2rank_integrations.progress import document_bar
 from e2rank_integrations.text.checks import expect_text
@@ -55,7 +56,8 @@ class E2RankEncoder:
         adapter: Folder of a LoRA adapter to merge into the weights.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         dtype: `auto` (bfloat16 where the hardware computes in it, else float32), `float32`, `bfloat16`, `float16`.
-        custom_engine: Where to run the model instead of in this process; the model's tokenizer is used all the same.
+        custom_engine: Where to run the model instead of in this process, a `RemoteEngine` for one. The model's
+            tokenizer and config are used all the same; its weights need not be here.
         listwise_adapter: Folder of a LoRA adapter that is switched on for listwise prompts alone: the vectors of
             queries and documents stay the model's own, and so does every index. `auto` is the one that comes with
             the model, if any; None is none.
@@ -85,6 +87,15 @@ class E2RankEncoder:
         self._expect_caches()
         if self.profile is None:
             object.__setattr__(self, "profile", self._bundle.profile)
+        self._expect_prompts_served()
+
+    def _expect_prompts_served(self) -> None:
+        """A server that knows one model alone would embed prompts without the adapter that reads them."""
+        if self._chosen_adapter is not None and getattr(self.custom_engine, "listwise_model", "") is None:
+            raise InputError(
+                f"listwise_adapter: prompts of {self.model!r} are read with an adapter of their own; serve it under a "
+                f"name and give that as RemoteEngine(listwise_model=…), or do without it: listwise_adapter=None"
+            )
 
     def _expect_caches(self) -> None:
         if not isinstance(self.document_cache, DocumentCache | None):
@@ -114,8 +125,9 @@ class E2RankEncoder:
     @cached_property
     def checkpoint(self) -> checkpoint.Checkpoint:
         """The model's files; looked up, or downloaded, on first use."""
-        found = checkpoint.resolve(self._bundle.base_model or self.model, self.revision or self._bundle.base_revision)
-        if self._bundle.base_weights not in {None, found.digest}:
+        name, revision = self._bundle.base_model or self.model, self.revision or self._bundle.base_revision
+        found = checkpoint.resolve(name, revision, weights=self.custom_engine is None)
+        if found.has_weights and self._bundle.base_weights not in {None, found.digest}:
             raise CheckpointError(
                 f"{self.model!r} was trained on other weights of {self._bundle.base_model!r} than those found in "
                 f"{found.folder}; get the ones it was trained on, or train again"
@@ -153,7 +165,7 @@ class E2RankEncoder:
         """What decides a document's vector."""
         return Fingerprint(
             model=self.model,
-            weights=self.checkpoint.digest,
+            weights=self.checkpoint.digest if self.checkpoint.has_weights else None,
             adapter=None if self.adapter is None else checkpoint.folder_digest(Path(_absolute(self.adapter))),
             pooling=self.profile.pooling,
             document_format=self.profile.document_format,
@@ -205,8 +217,7 @@ class E2RankEncoder:
             InputError: no iterable of texts, or a document is not text, with its position in the stream; what came
                 before its chunk has been returned.
         """
-        if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-            raise InputError(f"chunk: expected an integer of at least 1, found {chunk!r}")
+        expect_positive("chunk", chunk)
         return self._streamed(_expect_iterable(documents, "document"), chunk, progress=progress)
 
     def _streamed(self, documents: Iterable[str], chunk: int, *, progress: bool) -> Iterator[Matrix]:
@@ -296,14 +307,24 @@ class E2RankEncoder:
 
     def run(self, inputs: Sequence[TokenInput]) -> Encoded:
         """Have the engine embed inputs; without any, it is not asked."""
-        return self.engine.encode(inputs) if inputs else self._nothing()
+        return self._checked(self.engine.encode(inputs)) if inputs else self._nothing()
 
     async def arun(self, inputs: Sequence[TokenInput]) -> Encoded:
         """As `run`, without blocking the event loop."""
         if not inputs:
             return self._nothing()
         engine = await in_thread(lambda: self.engine)
-        return await engine.aencode(inputs)
+        return self._checked(await engine.aencode(inputs))
+
+    def _checked(self, encoded: Encoded) -> Encoded:
+        """What an engine brought, if it is as wide as the model."""
+        found = encoded.vectors.shape[1]
+        if found != self.width:
+            raise ServerMismatchError(
+                f"expected vectors of width {self.width}, found {found}: the engine runs another model than "
+                f"{self.model!r}, or cuts its vectors; have it run the same"
+            )
+        return encoded
 
     def _nothing(self) -> Encoded:
         return Encoded(np.empty((0, self.width), dtype=np.float32), Usage())
@@ -330,10 +351,14 @@ class E2RankEncoder:
             device=self.device,
         )
 
+    @property
+    def _chosen_adapter(self) -> str | None:
+        return self._bundle.listwise_adapter if self.listwise_adapter == "auto" else self.listwise_adapter
+
     @cached_property
     def _adapter_for_prompts(self) -> str | None:
         """Folder of the listwise adapter; one that says which weights it was trained on must find these."""
-        chosen = self._bundle.listwise_adapter if self.listwise_adapter == "auto" else self.listwise_adapter
+        chosen = self._chosen_adapter
         if chosen is None:
             return None
         folder = Path(_absolute(chosen))

@@ -10,9 +10,15 @@ E2RankError
 ├── MissingExtraError        an optional dependency is not installed (also an ImportError)
 ├── StoreError               a vector store that cannot be read or written
 │   └── StoreMismatchError   an index whose vectors another model, adapter or cap made
+├── ServerError              an embedding server that refuses the request, as it would refuse it again
+│   ├── AuthenticationError  it does not accept the key, or wants one
+│   └── ServerMismatchError  it answers, but not as this model: other pooling, tokens added or cut, other weights
 └── TransientError           a failure of this call, not of its input: on_error="keep_order" absorbs these
     ├── EngineMemoryError    out of memory with one sequence in the batch
-    └── NonFiniteError       the model returned NaN or infinity
+    ├── NonFiniteError       the model returned NaN or infinity
+    ├── EngineTimeoutError   no whole answer within the call's deadline
+    ├── ProtocolError        an answer that is not what the route must give
+    └── UnavailableError     an embedding server that is not there, breaks off, or is overloaded
 ```
 
 A message says where (a position or an id), what was expected, what was found, and the next step. It never
@@ -66,6 +72,18 @@ class StoreMismatchError(StoreError):
     """The vectors of an index were made by another model, adapter, pooling, format or cap."""
 
 
+class ServerError(E2RankError):
+    """An embedding server refuses the request, and would refuse it again."""
+
+
+class AuthenticationError(ServerError):
+    """An embedding server does not accept the key, or wants one."""
+
+
+class ServerMismatchError(ServerError):
+    """An embedding server answers, but not as the model that it should run."""
+
+
 class TransientError(E2RankError):
     """A failure of this call rather than of its input; `on_error="keep_order"` absorbs it."""
 
@@ -76,3 +94,15 @@ class EngineMemoryError(TransientError):
 
 class NonFiniteError(TransientError):
     """The model returned a vector that holds NaN or infinity."""
+
+
+class EngineTimeoutError(TransientError):
+    """A call of a remote engine had no whole answer within its deadline."""
+
+
+class ProtocolError(TransientError):
+    """An embedding server's answer is not what its route must give, so none of it is used."""
+
+
+class UnavailableError(TransientError):
+    """An embedding server is not there, breaks off, or says that it is overloaded."""

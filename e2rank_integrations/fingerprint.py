@@ -19,7 +19,7 @@ class Fingerprint:
 
     Attributes:
         model: Name of the checkpoint; for messages only, it is not compared.
-        weights: Digest of its files.
+        weights: Digest of its files; None where they are not on this machine, but on an embedding server.
         adapter: Digest of the adapter's files, or None.
         pooling: How a sequence becomes one vector.
         document_format: The document's frame.
@@ -28,7 +28,7 @@ class Fingerprint:
     """
 
     model: str
-    weights: str
+    weights: str | None
     adapter: str | None
     pooling: Pooling
     document_format: str
@@ -52,12 +52,18 @@ class Fingerprint:
             raise ValueError("not a fingerprint of this version") from error
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """Names of the attributes in which two embeddings differ."""
-        return [name for name in self._facts() if getattr(self, name) != getattr(other, name)]
+        """Names of the attributes in which two embeddings differ; weights that one does not know are not compared."""
+        names = [name for name in self._facts() if getattr(self, name) != getattr(other, name)]
+        return [name for name in names if name != "weights" or self.knows_weights_of(other)]
+
+    def knows_weights_of(self, other: Fingerprint) -> bool:
+        """Whether both say which weights they are, so that no difference means the same vectors."""
+        return self.weights is not None and other.weights is not None
 
     def digest(self) -> bytes:
-        """SHA-256 of all that is compared, by which vectors of other embeddings are told apart in a cache."""
-        return sha256(json.dumps(self._facts(), sort_keys=True).encode()).digest()
+        """SHA-256 that tells vectors of other embeddings apart in a cache; by name, where the weights are not here."""
+        facts = self._facts() if self.weights is not None else asdict(self)
+        return sha256(json.dumps(facts, sort_keys=True).encode()).digest()
 
     def _facts(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name != "model"}

@@ -270,3 +270,6 @@ EMBEDDED = Profile(
 The adapter was trained on prompts of 256 tokens, so a listed document gets 80. The last two numbers were chosen on
 development sets; the curves are in docs/embedded-figures.md.
 """
+
+PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in (E2RANK, E2RANK_SMALL, EMBEDDED)}
+"""Every profile of this package, by name."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from e2rank_integrations.checks import expect_count
 from e2rank_integrations.encoder import E2RankEncoder
 from e2rank_integrations.errors import InputError, NonFiniteError, TransientError
 from e2rank_integrations.slate import Slate, unit
@@ -319,27 +320,6 @@ def keep_order(job: RerankJob, error: TransientError, started: float) -> Ranking
         RankedCandidate(candidate, None, position, position) for position, candidate in enumerate(job.slate.candidates)
     )
     return Ranking(ranked[: job.top_n], ranked, job.plan, seconds=perf_counter() - started, error=error)
-
-
-def expect_count(name: str, value: object) -> None:
-    """Refuse what is neither None nor a positive integer.
-
-    Raises:
-        InputError: it is something else.
-    """
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise InputError(f"{name}: expected an integer of at least 1, or None, found {value!r}")
-
-
-def expect_positive(name: str, value: object) -> None:
-    """Refuse what is no positive integer.
-
-    Raises:
-        InputError: it is something else.
-    """
-    if value is None:
-        raise InputError(f"{name}: expected an integer of at least 1, found None")
-    expect_count(name, value)
 
 
 def _expect_within(name: str, value: object, least: float) -> None:

@@ -6,8 +6,8 @@ from dataclasses import KW_ONLY, dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from e2rank_integrations.checks import expect_count, expect_positive
 from e2rank_integrations.errors import InputError
-from e2rank_integrations.reranker import expect_count, expect_positive
 from e2rank_integrations.slate import label, unit
 from e2rank_integrations.stores.base import report_stale_vectors
 from e2rank_integrations.stores.trust import expect_same_embedding

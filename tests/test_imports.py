@@ -29,6 +29,7 @@ PUBLIC = {
     "PromptPlan",
     "RankedCandidate",
     "Ranking",
+    "RemoteEngine",
     "Reranker",
     "Searcher",
     "__version__",

@@ -26,6 +26,7 @@ PUBLIC = [
     "PromptPlan",
     "RankedCandidate",
     "Ranking",
+    "RemoteEngine",
     "Reranker",
     "Searcher",
     "__version__",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cachetools import LRUCache
 
 from e2rank_integrations.caches.base import KEY_BYTES, packed, unpacked
-from e2rank_integrations.errors import InputError
+from e2rank_integrations.checks import expect_positive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,8 +41,7 @@ class MemoryCache:
     """
 
     def __init__(self, max_bytes: int = 256 * 2**20) -> None:
-        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-            raise InputError(f"max_bytes: expected an integer of at least 1, found {max_bytes!r}")
+        expect_positive("max_bytes", max_bytes)
         self.max_bytes = max_bytes
         self._rows: LRUCache[bytes, bytes] = LRUCache(max_bytes, getsizeof=_counted)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from e2rank_integrations.values import Encoded, TokenInput
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Embeds inputs in this process or elsewhere. Safe to share between threads."""
 

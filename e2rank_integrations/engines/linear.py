@@ -27,9 +27,7 @@ class OneDNNLinear(torch.nn.Module):
     def __init__(self, source: torch.nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = source.in_features, source.out_features
-        self.weight = source.weight.detach().new_empty(
-            0
-        )  # others read its dtype and device; the numbers are laid out below
+        self.weight = source.weight.detach().new_empty(0)  # others read its dtype and device, not its numbers
         self.bias = None if source.bias is None else source.bias.detach()
         self._laid_out = torch.ops.mkldnn._reorder_linear_weight(source.weight.detach(), _ROWS)  # noqa: SLF001 - see `is_faster`
 
@@ -59,8 +57,8 @@ def is_faster() -> bool:
     """Whether oneDNN clearly beats torch's own choice; measured once per process, in some hundredths of a second."""
     if not _has_avx512():
         return False  # MKL uses all that there is
-    layer = torch.nn.Linear(_WIDTH, _WIDTH, bias=False)
-    inputs = torch.ones(_ROWS, _WIDTH)
+    layer = torch.nn.Linear(_WIDTH, _WIDTH, bias=False, device="cpu")  # a user's default may be another
+    inputs = torch.ones(_ROWS, _WIDTH, device="cpu")
     with torch.inference_mode():
         try:  # torch's compiler uses these operators, but they are no public interface
             other = OneDNNLinear(layer)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from cachetools import LRUCache
 
-from e2rank_integrations.errors import InputError
+from e2rank_integrations.checks import expect_positive
 from e2rank_integrations.threads import in_thread
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Block:
     owner: Hashable
     ids: npt.NDArray[np.int64]
 
-    def begins(self, ids: npt.NDArray[np.int64]) -> int:
+    def shared_with(self, ids: npt.NDArray[np.int64]) -> int:
         """How many leading ids the two share."""
         length = min(len(self.ids), len(ids))
         different = np.flatnonzero(self.ids[:length] != ids[:length])
@@ -81,8 +81,7 @@ class PrefixCache:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 1:
-            raise InputError(f"max_bytes: expected an integer of at least 1, found {max_bytes!r}")
+        expect_positive("max_bytes", max_bytes)
         self.max_bytes = max_bytes
         self.hits = 0
         self.misses = 0
@@ -127,7 +126,7 @@ class PrefixCache:
         """
         wanted = np.asarray(ids[:-1], dtype=np.int64)  # the last token is the one that is pooled
         with self._lock:
-            lengths = {block: block.begins(wanted) for block in self._entries if block.owner == owner}
+            lengths = {block: block.shared_with(wanted) for block in self._of(owner)}
             best = max(lengths, key=lambda block: lengths[block], default=None)
             if best is None or lengths[best] < _LEAST_TOKENS:
                 self.misses += 1
@@ -151,8 +150,8 @@ class PrefixCache:
         """Keep a block's state, instead of blocks that it begins with; what was used longest ago makes room."""
         new = Block(owner, np.asarray(ids, dtype=np.int64))
         with self._lock:
-            for block in [block for block in self._entries if block.owner == owner]:
-                if block.begins(new.ids) == len(block.ids):
+            for block in self._of(owner):
+                if block.shared_with(new.ids) == len(block.ids):
                     del self._entries[block]
             if nbytes <= self.max_bytes:
                 self._entries[new] = Prefix(state, nbytes)
@@ -160,8 +159,11 @@ class PrefixCache:
     def drop(self, owner: Hashable) -> None:
         """Let go of what one owner has made."""
         with self._lock:
-            for block in [block for block in self._entries if block.owner == owner]:
+            for block in self._of(owner):
                 del self._entries[block]
+
+    def _of(self, owner: Hashable) -> list[Block]:
+        return [block for block in self._entries if block.owner == owner]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ from e2rank_integrations.evaluation.files import expect_writable, written_whole
 from e2rank_integrations.evaluation.first_stage import BM25
 from e2rank_integrations.evaluation.measures import parsed_measures
 from e2rank_integrations.evaluation.methods import Methods
-from e2rank_integrations.evaluation.options import NONE, OWN, PROFILES, WORDS, add_arguments
+from e2rank_integrations.evaluation.options import NONE, OWN, WORDS, add_arguments
 from e2rank_integrations.evaluation.plots import draw_scores, draw_sweep, save_svg
 from e2rank_integrations.evaluation.runs import Run, read_trec_run, run_tag, without, write_trec_run
 from e2rank_integrations.evaluation.settings import from_options
 from e2rank_integrations.evaluation.sweep import LISTED, sweep
+from e2rank_integrations.profiles import PROFILES
 from e2rank_integrations.reranker import Reranker
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
+from e2rank_integrations.checks import expect_positive
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.evaluation.controls import cosine_rerank, feedback_vector, reciprocal_rank_fusion
 from e2rank_integrations.evaluation.first_stage import BM25, DENSE, DEPTH, VectorIndex
 from e2rank_integrations.evaluation.report import Cost
 from e2rank_integrations.evaluation.runs import Hit, Hits, Run, without
 from e2rank_integrations.evaluation.settings import WHOLE_LIST, PromptSettings, rank
-from e2rank_integrations.reranker import expect_positive
 from e2rank_integrations.values import Candidate
 
 if TYPE_CHECKING:

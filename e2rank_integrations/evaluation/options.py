@@ -10,7 +10,7 @@ from e2rank_integrations.encoder import DEFAULT_MODEL
 from e2rank_integrations.evaluation import settings
 from e2rank_integrations.evaluation.first_stage import DEPTH
 from e2rank_integrations.evaluation.measures import MEASURES
-from e2rank_integrations.profiles import E2RANK, E2RANK_SMALL, EMBEDDED, TEMPLATES
+from e2rank_integrations.profiles import PROFILES, TEMPLATES
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, _ArgumentGroup
@@ -19,7 +19,6 @@ WORDS, OWN = "bm25", "dense"
 """First stages by name; any other name is a TREC run file."""
 
 NONE = "none"
-PROFILES = {profile.name: profile for profile in (E2RANK, E2RANK_SMALL, EMBEDDED)}
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, get_args
 
+from e2rank_integrations.checks import expect_positive
 from e2rank_integrations.errors import InputError
-from e2rank_integrations.reranker import expect_positive
 from e2rank_integrations.values import RankedCandidate, Ranking
 
 if TYPE_CHECKING:

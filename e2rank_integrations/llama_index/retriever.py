@@ -10,13 +10,13 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import MetadataMode, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
+from e2rank_integrations.checks import expect_positive
 from e2rank_integrations.errors import InputError, ProfileError
 from e2rank_integrations.llama_index.embedding import E2RankEmbedding
 from e2rank_integrations.llama_index.events import dispatcher, reranking
 from e2rank_integrations.llama_index.nodes import in_given_order, item_of, results_of
 from e2rank_integrations.llama_index.rerank import E2RankRerank
 from e2rank_integrations.llama_index.stores import reader
-from e2rank_integrations.reranker import expect_positive
 from e2rank_integrations.search import Searcher
 
 if TYPE_CHECKING:

@@ -43,8 +43,8 @@ if hasattr(os, "register_at_fork"):
 def expect_same_embedding(store: VectorStore, encoder: E2RankEncoder, found: Sequence[Candidate] = ()) -> None:
     """Refuse an index that another model, adapter, pooling, format or cap made.
 
-    A saved fingerprint is compared. Without one, a few stored records, the longest among them, are embedded again,
-    once per process.
+    A saved fingerprint is compared. Without one, or where the weights of one or the other are on a server and so not
+    known, a few stored records, the longest among them, are embedded again, once per process.
 
     Args:
         store: The index.
@@ -54,10 +54,11 @@ def expect_same_embedding(store: VectorStore, encoder: E2RankEncoder, found: Seq
     Raises:
         StoreMismatchError: the vectors are not this encoder's.
     """
-    saved = store.fingerprint
+    saved = None if store.fingerprint is None else _parsed(store.fingerprint)
     if saved is not None:
-        _expect_same_fingerprint(_parsed(saved), encoder.fingerprint)
-        return
+        _expect_same_fingerprint(saved, encoder.fingerprint)
+        if saved.knows_weights_of(encoder.fingerprint):
+            return
     spot_check(store.identity, encoder, lambda: store.sample() or found)
 
 

@@ -8,9 +8,9 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING
 
+from e2rank_integrations.checks import expect_positive
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.evaluation.collection import Collection
-from e2rank_integrations.reranker import expect_positive
 from e2rank_integrations.text.checks import expect_text
 
 if TYPE_CHECKING:

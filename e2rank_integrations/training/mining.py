@@ -14,12 +14,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from e2rank_integrations.checks import expect_count, expect_positive
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.evaluation.controls import reciprocal_rank_fusion
 from e2rank_integrations.evaluation.embedding import embed_documents
 from e2rank_integrations.evaluation.first_stage import BM25, DEPTH
 from e2rank_integrations.evaluation.progress import tracked
-from e2rank_integrations.reranker import expect_count, expect_positive
 from e2rank_integrations.training.candidates import hard_negatives, in_list_order, relevant_documents, some_of
 from e2rank_integrations.training.slates import TrainingSlate
 from e2rank_integrations.training.teachers import teacher_scores

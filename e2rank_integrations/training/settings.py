@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from e2rank_integrations.checks import expect_count, expect_positive
 from e2rank_integrations.errors import InputError
-from e2rank_integrations.reranker import expect_count, expect_positive
 
 QUERY_TEMPERATURE = 0.03
 LISTWISE_TEMPERATURE = 0.1

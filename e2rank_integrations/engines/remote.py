@@ -1,0 +1,208 @@
+"""The engine on a server: token ids over the embeddings route of vLLM, llama-server and their kin.
+
+The model's own tokenizer stays here; the server only embeds. Sync and async calls of all threads and event loops share
+one pool of connections and one bound on requests in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from dataclasses import InitVar, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from e2rank_integrations.checks import expect_positive
+from e2rank_integrations.engines.connection import Endpoint, Secret
+from e2rank_integrations.engines.session import Session
+from e2rank_integrations.errors import EngineTimeoutError, InputError
+from e2rank_integrations.threads import on_loop, wait_on_loop
+from e2rank_integrations.values import Encoded, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from e2rank_integrations.engines.session import Served
+    from e2rank_integrations.values import Matrix, TokenInput
+
+URL_VARIABLE = "E2RANK_BASE_URL"
+KEY_VARIABLE = "E2RANK_API_KEY"
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class RemoteEngine:
+    """Embeds on a server. Give it to an encoder or a component as `custom_engine`.
+
+    Making one costs nothing; on first use the server is asked what it serves, and whether the end of an input reaches
+    its vector. It may be pickled, copied, hashed and used from many threads and event loops; equal ones share their
+    connections. Needs `pip install 'e2rank-integrations[remote]'`.
+
+    Args:
+        base_url: Such as `http://gpu:8000/v1`; without a path, `/v1` is taken. None: the environment variable
+            `E2RANK_BASE_URL`.
+        model: The model's name on the server; None for the only one that it serves.
+        listwise_model: The name for listwise prompts, where the server has an adapter for them; None for `model`.
+        api_key: Sent as a bearer token, and shown nowhere. None: the environment variable `E2RANK_API_KEY`, if set.
+        timeout: Seconds within which a call must be done, with all its requests and retries.
+        max_concurrency: Requests in flight at most, of all callers together.
+        batch_inputs: Inputs of a request at most.
+        batch_tokens: Tokens of a request at most; a longer input is a request of its own.
+        retries: How often a request is sent again where the server is not there, overloaded or broken (no answer, 408,
+            429, 5xx); after anything else, none is.
+        verify: Whether certificates are checked, or the file of those that are trusted.
+
+    Raises:
+        InputError: an option out of its range, or no address.
+
+    Example:
+        ```python
+        engine = RemoteEngine("http://localhost:8000/v1")
+        E2RankReranker(model="Alibaba-NLP/E2Rank-0.6B", custom_engine=engine)
+        ```
+    """
+
+    base_url: str | None = None
+    model: str | None = field(default=None, kw_only=True)
+    listwise_model: str | None = field(default=None, kw_only=True)
+    api_key: InitVar[str | None] = field(default=None, kw_only=True)
+    timeout: float = field(default=120.0, kw_only=True)
+    max_concurrency: int = field(default=8, kw_only=True)
+    batch_inputs: int = field(default=32, kw_only=True)
+    batch_tokens: int = field(default=32_768, kw_only=True)
+    retries: int = field(default=3, kw_only=True)
+    verify: bool | str = field(default=True, kw_only=True)
+    endpoint: Endpoint = field(init=False, repr=False)
+
+    def __post_init__(self, api_key: str | None) -> None:
+        url = _checked_url(os.environ.get(URL_VARIABLE) if self.base_url is None else self.base_url)
+        object.__setattr__(self, "base_url", url)
+        for name in ("max_concurrency", "batch_inputs", "batch_tokens"):
+            expect_positive(name, getattr(self, name))
+        for name in ("model", "listwise_model"):
+            _expect_name(name, getattr(self, name))
+        _expect_seconds("timeout", self.timeout)
+        _expect_retries(self.retries)
+        _expect_verify(self.verify)
+        key = _checked_key(os.environ.get(KEY_VARIABLE) if api_key is None else api_key)
+        endpoint = Endpoint(url, key, self.max_concurrency, self.retries, self.verify)
+        object.__setattr__(self, "endpoint", endpoint)
+
+    def encode(self, inputs: Sequence[TokenInput]) -> Encoded:
+        """Embed the inputs; see `Engine.encode`.
+
+        Raises:
+            AuthenticationError: the server does not accept the key, or wants one.
+            ServerMismatchError: it reads other tokens than were sent, or pools or scales otherwise.
+            ServerError: it refuses a request: for an input longer than it takes, for one.
+            EngineTimeoutError: the call was not done in time.
+            UnavailableError: the server is not there or overloaded, and stays so.
+            ProtocolError: an answer that is not what the route must give.
+            NonFiniteError: an answer that holds NaN or infinity.
+        """
+        return wait_on_loop(self._encoded(tuple(inputs)))
+
+    async def aencode(self, inputs: Sequence[TokenInput]) -> Encoded:
+        """As `encode`, without blocking the event loop; cancelling it ends the requests."""
+        return await asyncio.wrap_future(on_loop(self._encoded(tuple(inputs))))
+
+    def served(self) -> Served:
+        """What the server says that it serves; asked once.
+
+        Raises:
+            ServerError: it does not serve the model, or cannot serve this method at all.
+            TransientError: as for `encode`.
+        """
+        return wait_on_loop(self._in_time(lambda session, deadline: session.served(deadline)))
+
+    def warmup(self) -> None:
+        """Open a connection and ask the server what it serves."""
+        self.served()
+
+    def close(self) -> None:
+        """Close the connections; the next call opens them again, and asks the server anew."""
+        wait_on_loop(_close(self))
+
+    async def _encoded(self, inputs: tuple[TokenInput, ...]) -> Encoded:
+        if not inputs:
+            return Encoded(np.empty((0, 0), dtype=np.float32), Usage())
+
+        async def embed(session: Session, deadline: float) -> Matrix:
+            return await session.vectors(inputs, deadline)
+
+        return Encoded(await self._in_time(embed), Usage.of(inputs))
+
+    async def _in_time(self, call: Callable[[Session, float], Awaitable[R]]) -> R:
+        """Run a call on this engine's session, with the time until which it may last."""
+        if self not in _sessions:
+            _sessions[self] = Session(self)
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await call(_sessions[self], asyncio.get_running_loop().time() + self.timeout)
+        except TimeoutError as error:
+            raise EngineTimeoutError(
+                f"{self.base_url}: no whole answer within {self.timeout:g} s; raise timeout, ask for less in a call, "
+                f"or give the server more to compute with"
+            ) from error
+
+
+_sessions: dict[RemoteEngine, Session] = {}  # touched on the package's event loop only
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_sessions.clear)  # a child must not talk over its parent's connections
+
+
+async def _close(engine: RemoteEngine) -> None:
+    session = _sessions.pop(engine, None)
+    if session is not None:
+        await session.close()
+
+
+def _checked_url(url: str | None) -> str:
+    """The address up to `/v1`. A key in it would end up in messages, so it is refused without being shown."""
+    if url is None:
+        raise InputError(f"base_url: give the server's address, http://host:8000/v1, or set {URL_VARIABLE}")
+    try:
+        parts = urlsplit(url)
+        found = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except (AttributeError, TypeError, ValueError):
+        raise InputError("base_url: expected an address such as http://host:8000/v1") from None
+    if not found or not url.isascii() or any(letter.isspace() for letter in url):
+        raise InputError("base_url: expected an address such as http://host:8000/v1")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise InputError(f"base_url: it has a user, a query or a fragment; give a key as api_key, or as {KEY_VARIABLE}")
+    path = parts.path.rstrip("/").removesuffix("/embeddings")
+    return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+
+
+def _checked_key(key: str | None) -> Secret | None:
+    if not key:
+        return None
+    if not isinstance(key, str) or not key.isascii() or not key.isprintable() or key != key.strip():
+        raise InputError("api_key: expected printable ASCII without spaces around it; a line end came with it?")
+    return Secret(key)
+
+
+def _expect_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InputError(f"{name}: expected seconds above 0, found {value!r}")
+
+
+def _expect_retries(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(f"retries: expected an integer of at least 0, found {value!r}")
+
+
+def _expect_name(name: str, value: object) -> None:
+    if value is not None and not (isinstance(value, str) and value):
+        raise InputError(f"{name}: expected the name of a model on the server, or None, found {value!r}")
+
+
+def _expect_verify(value: object) -> None:
+    if not isinstance(value, bool | str) or (isinstance(value, str) and not Path(value).is_file()):
+        raise InputError(f"verify: expected True, False or the file of trusted certificates, found {value!r}")

@@ -1,0 +1,192 @@
+"""One server, as a process uses it: what it serves is asked once, then inputs go to it in bounded requests.
+
+Everything here runs on the package's own event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from e2rank_integrations.engines.batching import batches
+from e2rank_integrations.engines.connection import Connection, Request
+from e2rank_integrations.engines.wire import largest_answer, parsed, read_answer, request_body
+from e2rank_integrations.errors import AuthenticationError, ProtocolError, ServerError, ServerMismatchError
+from e2rank_integrations.values import TokenInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from e2rank_integrations.engines.batching import Batch
+    from e2rank_integrations.engines.remote import RemoteEngine
+    from e2rank_integrations.values import Matrix
+
+INFINITY = "infinity"
+
+SAME_VECTOR = 1e-5
+"""Two vectors that differ by no more than this in any place are one: servers repeat themselves to rounding."""
+
+_SPECIMEN_IDS = 8
+_LISTED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a server says of itself.
+
+    Attributes:
+        model: The name that requests carry.
+        software: Who owns the model, as the server puts it: `vllm`, `llamacpp`, `sglang`; None where it does not say.
+        max_tokens: Tokens that an input may have; None where it does not say.
+    """
+
+    model: str
+    software: str | None = None
+    max_tokens: int | None = None
+
+
+class Session:
+    """The connections of an engine, and what its server serves.
+
+    Args:
+        engine: Where the server is, and how it is to be asked.
+    """
+
+    def __init__(self, engine: RemoteEngine) -> None:
+        self._engine = engine
+        self._connection = Connection(engine.endpoint)
+        self._served: Served | None = None
+        self._sound = False
+        self._starting = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._connection.close()
+
+    async def served(self, deadline: float) -> Served:
+        """What the server serves; callers that come at once wait for one answer.
+
+        Raises:
+            ServerError: not the model that is wanted, or a server that cannot serve this method.
+        """
+        async with self._starting:
+            if self._served is None:
+                self._served = await self._ask(deadline)
+            return self._served
+
+    async def vectors(self, inputs: Sequence[TokenInput], deadline: float) -> Matrix:
+        """Unit rows in the order of the inputs, shape (inputs, width), float32."""
+        served = await self.served(deadline)
+        await self._expect_sound(inputs, served, deadline)
+        return await self._embedded(inputs, served, deadline)
+
+    async def _embedded(self, inputs: Sequence[TokenInput], served: Served, deadline: float) -> Matrix:
+        """Send the inputs in requests of their own; the first failure ends them all."""
+        parts = list(self._parts(inputs))
+        tasks = [asyncio.create_task(self._answer([inputs[i] for i in part], served.model, deadline)) for part in parts]
+        try:
+            answers = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return _in_order(len(inputs), parts, answers)
+
+    def _parts(self, inputs: Sequence[TokenInput]) -> Iterator[Batch]:
+        most = self._engine.batch_inputs
+        for batch in batches(inputs, tokens=self._engine.batch_tokens, pad=False):
+            yield from (batch[start : start + most] for start in range(0, len(batch), most))
+
+    async def _answer(self, inputs: Sequence[TokenInput], model: str, deadline: float) -> Matrix:
+        """One request; its inputs have one role."""
+        role, longest = inputs[0].role, max(len(item.ids) for item in inputs)
+        name = self._engine.listwise_model if role == "listwise" and self._engine.listwise_model else model
+        about = f"{len(inputs)} {role} input{'s'[: len(inputs) > 1]} of up to {longest} tokens"
+        body = request_body(name, inputs)
+        answer = await self._connection.send(
+            Request("POST", "/embeddings", body, largest_answer(len(inputs)), about), deadline
+        )
+        return read_answer(answer, inputs)
+
+    async def _ask(self, deadline: float) -> Served:
+        request = Request("GET", "/models", None, _LISTED_BYTES, "the list of models")
+        try:
+            listed = _listed(await self._connection.send(request, deadline))
+        except AuthenticationError:
+            raise
+        except ServerError:  # a server without this route; the next one tells whether the address is wrong
+            listed = []
+        return self._chosen(listed)
+
+    def _chosen(self, listed: Sequence[Served]) -> Served:
+        url, wanted = self._engine.base_url, self._engine.model
+        if any(item.software == INFINITY for item in listed):
+            raise ServerError(
+                f"{url}: an Infinity server takes no token ids, and strips the line ends that close a listwise prompt, "
+                f"so its vectors would be wrong; serve the model with vLLM or llama-server"
+            )
+        names = [item.model for item in listed]
+        absent = [name for name in (wanted, self._engine.listwise_model) if names and name and name not in names]
+        if absent:
+            raise ServerError(f"{url}: it serves {', '.join(map(repr, names))}, and not {absent[0]!r}")
+        if wanted is None and len(names) != 1:
+            found = f"serves {', '.join(map(repr, names))}" if names else "does not say what it serves"
+            raise ServerError(f"{url}: it {found}; name the model: RemoteEngine(…, model=…)")
+        return next((item for item in listed if item.model == (wanted or names[0])), None) or Served(str(wanted))
+
+    async def _expect_sound(self, inputs: Sequence[TokenInput], served: Served, deadline: float) -> None:
+        """Once, before the first real inputs: two that only end alike must not have the vector of their beginning."""
+        async with self._starting:
+            if not self._sound:
+                await self._compare(_specimens(inputs[0]), served, deadline)
+            self._sound = True
+
+    async def _compare(self, pair: Sequence[TokenInput], served: Served, deadline: float) -> None:
+        if len(set(pair[0].ids)) == 1:  # of one and the same id, whose vector may well not depend on how many there are
+            return
+        one, other = await self._answer(pair, served.model, deadline)
+        if np.abs(one - other).max() < SAME_VECTOR:
+            raise ServerMismatchError(
+                f"{self._engine.base_url}: inputs that begin alike have the same vector, so it pools the first token; "
+                f"start it with last-token pooling (vLLM: --pooler-config.pooling_type LAST, llama-server: "
+                f"--pooling last)"
+            )
+
+
+def _specimens(item: TokenInput) -> tuple[TokenInput, TokenInput]:
+    """Two short inputs with one beginning and one end, made of an input's own ids: those are in the vocabulary."""
+    ids = (*item.ids[: min(_SPECIMEN_IDS, len(item.ids) - 1)], item.ids[-1])
+    return TokenInput(ids, "document"), TokenInput((ids[0], *ids), "document")
+
+
+def _in_order(count: int, parts: Sequence[Batch], answers: Sequence[Matrix]) -> Matrix:
+    """The rows of all requests at the places of their inputs."""
+    widths = {answer.shape[1] for answer in answers}
+    if len(widths) != 1:
+        raise ProtocolError(f"the server's answers hold rows of several widths: {sorted(widths)}")
+    vectors = np.empty((count, widths.pop()), dtype=np.float32)
+    for part, answer in zip(parts, answers, strict=True):
+        vectors[part] = answer
+    return vectors
+
+
+def _listed(body: bytes) -> list[Served]:
+    """The models of a list, as far as they can be read."""
+    data = parsed(body).get("data")
+    if not isinstance(data, list):
+        raise ProtocolError("the server's list of models has no 'data'")
+    return [
+        Served(item["id"], _text(item.get("owned_by")), _count(item.get("max_model_len")))
+        for item in data
+        if isinstance(item, dict) and isinstance(item.get("id"), str)
+    ]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
