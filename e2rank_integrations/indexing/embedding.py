@@ -9,13 +9,13 @@ from e2rank_integrations.indexing.rows import Row, RowError
 from e2rank_integrations.text.cuts import Cuts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from e2rank_integrations.encoder import E2RankEncoder
     from e2rank_integrations.indexing.sources import Part, Source
     from e2rank_integrations.values import Matrix, TokenInput
 
-    Embedder = Callable[[Source, Sequence[Part], E2RankEncoder], Iterator["EmbeddedPart"]]
+    Embedder = Callable[[Source, Sequence[Part], E2RankEncoder], Generator["EmbeddedPart"]]
     """Embeds parts and gives them back in their order."""
 
 
@@ -54,7 +54,7 @@ def embed_part(source: Source, part: Part, encoder: E2RankEncoder) -> EmbeddedPa
     return EmbeddedPart(part, rows, encoded.vectors, errors, encoded.usage.tokens, cuts.cut)
 
 
-def embed_here(source: Source, parts: Iterable[Part], encoder: E2RankEncoder) -> Iterator[EmbeddedPart]:
+def embed_here(source: Source, parts: Iterable[Part], encoder: E2RankEncoder) -> Generator[EmbeddedPart]:
     """Embed parts one after the other, in this process or by the encoder's own engine."""
     for part in parts:
         yield embed_part(source, part, encoder)

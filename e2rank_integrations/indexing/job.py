@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from e2rank_integrations.indexing.embedding import EmbeddedPart, Embedder
     from e2rank_integrations.indexing.manifest import Done, Manifest
     from e2rank_integrations.indexing.rows import Row
-    from e2rank_integrations.indexing.sources import Source
+    from e2rank_integrations.indexing.sources import Part, Source
     from e2rank_integrations.stores.base import WritableStore
     from e2rank_integrations.values import Vector
 
@@ -72,18 +73,11 @@ def index_corpus(
     parts = list(source.parts(rows_per_part))
     if not parts:
         raise InputError(f"{source.path}: there is no row in it")
-    run = _Run(source, store, manifest)
-    try:
-        with document_bar(range(sum(part.rows for part in parts[before.parts :])), show=progress) as advance:
-            for embedded in embedder(source, parts[before.parts :], encoder):
-                run.take(embedded)
-                advance(embedded.part.rows, embedded.tokens)
-    except BaseException as error:
-        error.add_note(f"{manifest.done.written:,} rows are indexed; run the same again, and it goes on there")
-        raise
+    run = _Run(source, store, manifest, before)
+    run.all(parts[before.parts :], encoder, embedder, progress=progress)
     if source.identity != corpus:
         raise InputError(f"{source.path}: it changed while it was read; index it again, with --restart")
-    return run.report(before, time.perf_counter() - started)
+    return run.report(time.perf_counter() - started)
 
 
 def _expect_kept(store: WritableStore, before: Done) -> None:
@@ -103,14 +97,33 @@ class _Run:
     source: Source
     store: WritableStore
     manifest: Manifest
+    before: Done
     parts: int = 0
+    written: int = 0
     tokens: int = 0
     cut: int = 0
     left_out: dict[str, None] = field(default_factory=dict)
 
-    def take(self, embedded: EmbeddedPart) -> None:
+    def all(self, parts: Sequence[Part], encoder: E2RankEncoder, embedder: Embedder, *, progress: bool) -> None:
+        """Embed and take parts; a failure says how to go on."""
+        rows = range(sum(part.rows for part in parts))
+        try:
+            with document_bar(rows, show=progress) as advance, closing(embedder(self.source, parts, encoder)) as done:
+                # A part out of its order would be lost: the manifest only counts them.
+                for part, embedded in zip(parts, done, strict=True):
+                    self._take(part, embedded)
+                    advance(part.rows, embedded.tokens)
+        except BaseException as error:
+            if not isinstance(error, InputError):
+                rows_now = self.before.written + self.written
+                error.add_note(f"{rows_now:,} rows are indexed; run the same again, and it goes on there")
+            raise
+
+    def _take(self, part: Part, embedded: EmbeddedPart) -> None:
         """Write a part, then say that it is done."""
-        if embedded.part.number == 0 and not embedded.rows:
+        if embedded.part != part:
+            raise InputError(f"embedder: expected part {part.number}, found part {embedded.part.number}")
+        if part.number == 0 and not embedded.rows:
             raise _nothing_usable(self.source, embedded.errors)
         known = self.manifest.positions([row.id for row in embedded.rows])
         records, errors = [], list(embedded.errors)
@@ -121,22 +134,23 @@ class _Run:
                 known[row.id] = row.position
                 records.append(_record(row, vector))
         self.store.upsert(records)
-        self.manifest.record(embedded.part.number, {str(r.id): known[str(r.id)] for r in records}, errors)
-        self._count(embedded)
+        self.manifest.record(part.number, {str(r.id): known[str(r.id)] for r in records}, errors)
+        self._count(embedded, len(records))
 
-    def _count(self, embedded: EmbeddedPart) -> None:
+    def _count(self, embedded: EmbeddedPart, written: int) -> None:
         self.parts += 1
+        self.written += written
         self.tokens += embedded.tokens
         self.cut += embedded.cut
         self.left_out.update(dict.fromkeys(name for row in embedded.rows for name in row.left_out))
 
-    def report(self, before: Done, seconds: float) -> IndexReport:
+    def report(self, seconds: float) -> IndexReport:
         """What came of it."""
         now = self.manifest.done
         return IndexReport(
             rows=now.written + now.errors,
-            written=now.written - before.written,
-            skipped_before=before.written,
+            written=self.written,
+            skipped_before=self.before.written,
             errors=now.errors,
             parts=self.parts,
             seconds=seconds,

@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("ray[data]", "ray") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from e2rank_integrations.encoder import E2RankEncoder
     from e2rank_integrations.indexing.sources import Part, Source
@@ -46,7 +46,7 @@ class RayEmbedder:
     workers: int = 1
     address: str | None = field(default=None, kw_only=True)
 
-    def __call__(self, source: Source, parts: Sequence[Part], encoder: E2RankEncoder) -> Iterator[EmbeddedPart]:
+    def __call__(self, source: Source, parts: Sequence[Part], encoder: E2RankEncoder) -> Generator[EmbeddedPart]:
         """The parts, embedded, in their order.
 
         Raises:
@@ -56,7 +56,7 @@ class RayEmbedder:
         if not parts:
             return
         try:
-            with _initialised(self):
+            with _initialised(self), _in_order():
                 for batch in self._data(source, parts, encoder).iter_batches(batch_size=None):
                     yield from map(_unpacked, batch["embedded"])
         except (RayError, ConnectionError) as error:
@@ -67,16 +67,13 @@ class RayEmbedder:
     def _data(self, source: Source, parts: Sequence[Part], encoder: E2RankEncoder) -> ray.data.Dataset:
         # A block for each part: what a dead worker did of a block is done again, and what it holds is one result.
         rows = ray.data.from_items([{"part": pickle.dumps(part)} for part in parts], override_num_blocks=len(parts))
-        embedded = rows.map_batches(
+        return rows.map_batches(
             PartEmbedder,
             fn_constructor_kwargs={"source": source, "encoder": _from_anywhere(encoder)},
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=self.workers),
             num_gpus=1 if encoder.custom_engine is None and encoder.device.startswith("cuda") else 0,
         )
-        embedded.context.execution_options.preserve_order = True
-        embedded.context.enable_progress_bars = False
-        return embedded
 
 
 class PartEmbedder:
@@ -131,6 +128,18 @@ def _initialised(options: RayEmbedder) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _in_order() -> Iterator[None]:
+    """Data sets made here give their blocks in order, and draw no bar beside ours."""
+    context = ray.data.DataContext.get_current()
+    order, bars = context.execution_options.preserve_order, context.enable_progress_bars
+    context.execution_options.preserve_order, context.enable_progress_bars = True, False
+    try:
+        yield
+    finally:
+        context.execution_options.preserve_order, context.enable_progress_bars = order, bars
 
 
 def _from_anywhere(encoder: E2RankEncoder) -> E2RankEncoder:

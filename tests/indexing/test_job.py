@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from e2rank_integrations import E2RankEncoder, Reranker, Searcher
 from e2rank_integrations.errors import InputError, NonFiniteError, StoreError, StoreMismatchError
+from e2rank_integrations.indexing.embedding import embed_here
 from e2rank_integrations.indexing.job import index_corpus
 from e2rank_integrations.indexing.manifest import Manifest
 from e2rank_integrations.indexing.sources import open_source
@@ -193,6 +194,20 @@ def test_cuts_and_fields_left_out_are_reported(
     assert place.records()["d1"].text == long.strip()
 
 
+def test_an_embedder_must_give_every_part_in_order(place: Place, qwen_encoder: E2RankEncoder) -> None:
+    """A part that is left out, or comes too early, is an error and no lost row; what came before it stays."""
+
+    def late(source: Any, parts: Any, encoder: E2RankEncoder) -> Any:
+        yield from embed_here(source, [parts[0], parts[2], parts[1], parts[3]], encoder)
+
+    with pytest.raises(InputError, match="expected part 1, found part 2"):
+        place.index(qwen_encoder, embedder=late)
+    with pytest.raises(ValueError, match="shorter"):
+        place.index(qwen_encoder, embedder=lambda *args: embed_here(args[0], args[1][:-1], args[2]))
+    assert place.index(qwen_encoder).skipped_before == 9
+    assert len(place.records()) == 10
+
+
 def test_a_part_has_at_least_one_row(place: Place, qwen_encoder: E2RankEncoder) -> None:
     """Neither none nor fewer."""
     with pytest.raises(InputError, match="at least 1"):
@@ -203,11 +218,11 @@ def test_a_part_has_at_least_one_row(place: Place, qwen_encoder: E2RankEncoder) 
 
 
 class Hashing:
-    """Vectors that are a hash of the ids, unit, of width 4: fast, and another one for each text."""
+    """Vectors that are a hash of the ids, unit, of the model's width: fast, and another one for each text."""
 
     def encode(self, inputs: Sequence[TokenInput]) -> Encoded:
-        rows_ = [np.frombuffer(hashlib.sha256(repr(item.ids).encode()).digest()[:4], np.uint8) for item in inputs]
-        vectors = np.array(rows_, np.float32).reshape(-1, 4) + 1
+        rows_ = [np.frombuffer(hashlib.shake_256(repr(item.ids).encode()).digest(64), np.uint8) for item in inputs]
+        vectors = np.array(rows_, np.float32).reshape(-1, 64) + 1
         return Encoded(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), Usage.of(inputs))
 
 
