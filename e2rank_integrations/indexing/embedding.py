@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from e2rank_integrations.indexing.rows import Row, RowError
 from e2rank_integrations.text.cuts import Cuts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from e2rank_integrations.encoder import E2RankEncoder
     from e2rank_integrations.indexing.sources import Part, Source
@@ -54,10 +55,18 @@ def embed_part(source: Source, part: Part, encoder: E2RankEncoder) -> EmbeddedPa
     return EmbeddedPart(part, rows, encoded.vectors, errors, encoded.usage.tokens, cuts.cut)
 
 
-def embed_here(source: Source, parts: Iterable[Part], encoder: E2RankEncoder) -> Generator[EmbeddedPart]:
-    """Embed parts one after the other, in this process or by the encoder's own engine."""
-    for part in parts:
-        yield embed_part(source, part, encoder)
+def embed_here(source: Source, parts: Sequence[Part], encoder: E2RankEncoder) -> Generator[EmbeddedPart]:
+    """Embed parts one after the other, in this process or by the encoder's own engine.
+
+    The next part is embedded while the caller writes the one before it, and no more than that.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="e2rank-index") as pool:
+        coming = [pool.submit(embed_part, source, part, encoder) for part in parts[:1]]
+        for part in parts[1:]:
+            embedded = coming.pop().result()
+            coming.append(pool.submit(embed_part, source, part, encoder))
+            yield embedded
+        yield from (future.result() for future in coming)
 
 
 def _input(text: str, encoder: E2RankEncoder, cuts: Cuts) -> TokenInput:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2rank_integrations import E2RankEncoder, cli
+from e2rank_integrations.engines.remote import RemoteEngine
 from e2rank_integrations.errors import NonFiniteError
 from e2rank_integrations.indexing import command
 from e2rank_integrations.indexing.manifest import Manifest
@@ -132,7 +133,7 @@ def test_an_engine_that_fails_is_status_two_and_says_how_to_go_on(
 
 def test_a_killed_command_goes_on(place: Place, options: list[str], qwen_encoder: E2RankEncoder) -> None:
     """SIGKILL in the midst of it, then the same command again: every row once, as if nothing had been."""
-    write_lines(place.corpus, rows(150))
+    write_lines(place.corpus, rows(90))
     path = place.corpus.with_name(f"corpus.jsonl.{COLLECTION}.manifest")
     shell = [sys.executable, "-m", "e2rank_integrations.cli", *options]
     process = subprocess.Popen(shell, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -143,11 +144,11 @@ def test_a_killed_command_goes_on(place: Place, options: list[str], qwen_encoder
         process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL
     with Manifest(path) as manifest:
-        assert 0 < manifest.done.written < 150
+        assert 0 < manifest.done.written < 90
     killed = len(place.records())
-    assert 0 < killed < 150
+    assert 0 < killed < 90
     assert cli.main(options) == 0
-    other = replace(place, chroma=place.chroma / "other", rows_per_part=150)
+    other = replace(place, chroma=place.chroma / "other", rows_per_part=90)
     other.index(qwen_encoder)
     expect_same(place.records(), other.records(), tolerance=1e-6)
 
@@ -161,6 +162,18 @@ def wait_for_changes(path: Path, count: int, process: subprocess.Popen[bytes]) -
             seen.add(path.stat().st_mtime_ns)
         time.sleep(0.002)
     assert len(seen) >= count, "the command ended, or never began"
+
+
+def test_a_server_is_asked_for_by_options(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key comes from the environment, and the encoder does not show it."""
+    monkeypatch.setenv("E2RANK_API_KEY", "sk-secret")
+    asked = [*options, "--base-url", "http://127.0.0.1:9/v1", "--served-model", "tiny"]
+    encoder = command._encoder(cli._parser().parse_args(asked))
+    assert isinstance(encoder.custom_engine, RemoteEngine)
+    assert (encoder.custom_engine.base_url, encoder.custom_engine.model) == ("http://127.0.0.1:9/v1", "tiny")
+    assert "sk-secret" not in repr(encoder)
+    with pytest.raises(SystemExit):
+        cli.main([*options, "--api-key", "sk-secret"])
 
 
 def test_ray_is_asked_for_by_options(options: list[str]) -> None:
