@@ -11,7 +11,7 @@ WORKERS ?= 2
 SEEDS ?=
 # Of `make adapter`; the shipped adapter is that of 1.
 SEED ?= 1
-EXTRAS := langchain,llama-index,chroma,embedded,evaluation,remote
+EXTRAS := langchain,llama-index,chroma,pgvector,embedded,evaluation,remote
 # The first pip that reads dependency groups; the copy that a new environment comes with may be older.
 PIP := -m pip --disable-pip-version-check install --quiet --no-input
 NEWER_PIP := $(PIP) 'pip>=25.1'

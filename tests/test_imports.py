@@ -36,17 +36,9 @@ PUBLIC = {
 }
 HEAVY = {"torch", "transformers", "sentence_transformers", "peft"}
 EXTRAS = {
-    "langchain_core",
-    "chromadb",
-    "pyarrow",
-    "ray",
-    "bm25s",
-    "ir_measures",
-    "Stemmer",
-    "rich",
-    "peft",
-    "sentence_transformers",
-}
+    "langchain_core", "chromadb", "psycopg", "pgvector", "pyarrow", "ray", "bm25s", "ir_measures", "Stemmer", "rich",
+    "peft", "sentence_transformers",
+}  # fmt: skip
 
 PACKAGE = Path(e2rank_integrations.__file__).parent
 MODULES = sorted(
@@ -63,8 +55,8 @@ TRAINING = tuple(
 MTEB = "e2rank_integrations.evaluation.mteb"
 NEEDING_EXTRAS = (
     "e2rank_integrations.langchain", "e2rank_integrations.llama_index", "e2rank_integrations.components",
-    "e2rank_integrations.stores.chroma", "e2rank_integrations.demo", "e2rank_integrations.indexing.parquet",
-    "e2rank_integrations.indexing.ray",
+    "e2rank_integrations.stores.chroma", "e2rank_integrations.stores.pgvector", "e2rank_integrations.demo",
+    "e2rank_integrations.indexing.parquet", "e2rank_integrations.indexing.ray",
 )  # fmt: skip
 
 # Has the import system find nothing under some names, as where those packages are not installed.
@@ -151,6 +143,8 @@ def test_langchain_needs_langchain_core_alone() -> None:
         ("chromadb", "import e2rank_integrations.stores.chroma", "chroma"),
         ("pyarrow", "import e2rank_integrations.indexing.parquet", "index"),
         ("ray", "import e2rank_integrations.indexing.ray", "ray"),
+        ("psycopg", "import e2rank_integrations.stores.pgvector", "pgvector"),
+        ("pgvector", "import e2rank_integrations.stores.pgvector", "pgvector"),
         ("bm25s", REQUIRE.format("bm25s"), "evaluation"),
         ("Stemmer", REQUIRE.format("Stemmer"), "evaluation"),
         ("ir_measures", REQUIRE.format("ir_measures"), "evaluation"),

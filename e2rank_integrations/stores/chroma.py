@@ -77,7 +77,7 @@ class ChromaStore:
         _asked(self._collection.modify, metadata={**kept, FINGERPRINT_KEY: fingerprint})
 
     def search(self, vector: Vector, k: int, **options: Any) -> list[Candidate]:
-        """The k nearest records with their vectors, in one request.
+        """The k nearest records with their vectors: one request, or two where the collection's own search is narrow.
 
         Args:
             vector: Unit vector, shape (width,).
@@ -90,14 +90,23 @@ class ChromaStore:
         unknown = sorted(set(options) - set(_SEARCH_ARGUMENTS))
         if unknown:
             raise StoreError(f"Chroma's search takes {', '.join(_SEARCH_ARGUMENTS)}, and not {unknown[0]!r}")
-        found = _asked(
-            self._collection.query,
-            query_embeddings=vector[None].tolist(),
-            n_results=k,
-            include=_INCLUDE,
-            **options,
-        )
-        return self._candidates({name: found[name][0] for name in _COLUMNS})
+        if self._is_wide(k):
+            found = self._query(vector, n_results=k, include=_INCLUDE, **options)
+            return self._candidates({name: found[name][0] for name in _COLUMNS})
+        # HNSW looks at max(ef_search, records asked for) candidates, and the nearest k are safely among them only
+        # where there are twice as many. Their ids cost little; their vectors would double what a search costs.
+        wanted = max(k, min(2 * k, _IDS_AT_ONCE))
+        ids = self._query(vector, n_results=wanted, include=[], **options)["ids"][0][:k]
+        records = self.get(ids)
+        return [records[id_] for id_ in ids if id_ in records]
+
+    def _is_wide(self, k: int) -> bool:
+        hnsw = self._collection.configuration_json.get("hnsw") or {}
+        return int(hnsw.get("ef_search", 2 * k)) >= 2 * k
+
+    def _query(self, vector: Vector, **arguments: Any) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = _asked(self._collection.query, query_embeddings=vector[None].tolist(), **arguments)
+        return found
 
     def get(self, ids: Sequence[str]) -> Mapping[str, Candidate]:
         """Stored records by id. Chroma ignores the order asked for and leaves out what it lacks.
@@ -362,8 +371,7 @@ def _asked(method: Callable[..., Any], **arguments: Any) -> Any:  # noqa: ANN401
     try:
         return method(**arguments)
     except Exception as error:  # Chroma's client raises a bare Exception for an answer that it does not know
-        # Not Chroma's own message, which may repeat a filter or an address.
         raise StoreError(
-            f"Chroma failed to {method.__name__} ({type(error).__name__}); the error that caused this one says why; "
-            f"if the collection was deleted or its client closed, make this component again"
+            f"Chroma failed to {method.__name__}: {_cause(error)}; if the collection was deleted or its client closed, "
+            f"make this component again"
         ) from error

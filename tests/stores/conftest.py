@@ -16,6 +16,7 @@ from tests.support.chroma import chroma_server, disk_client, server_client
 from tests.support.engines import Recording
 from tests.support.models import save_qwen3
 from tests.support.passages import TEXTS
+from tests.support.postgres import new_database, postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,6 +47,20 @@ def server_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A real Chroma server."""
     with chroma_server(tmp_path_factory.mktemp("server")) as port:
         yield port
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A real PostgreSQL with pgvector; its address."""
+    with postgres() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def database(postgres_server: str) -> Iterator[str]:
+    """A database of the module's own; its address."""
+    with new_database(postgres_server) as address:
+        yield address
 
 
 @pytest.fixture

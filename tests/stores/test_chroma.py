@@ -275,3 +275,25 @@ def test_ids_are_asked_for_in_parts_that_chroma_takes(
     collection = new_collection(client, PASSAGES, passage_vectors, metadatas=METADATAS)
     found = ChromaStore(collection).get([*IDS, "missing", *IDS])
     assert {id_: record.text for id_, record in found.items()} == PASSAGES
+
+
+def test_a_narrow_index_is_searched_widely(memory: ClientAPI) -> None:
+    """A collection whose HNSW looks at few candidates still gives the nearest, and is not written to."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3000, 48)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    collection = memory.create_collection(
+        unique_name(), configuration={"hnsw": {"space": "cosine", "ef_search": 10}}, embedding_function=None
+    )
+    collection.add(ids=[str(place) for place in range(3000)], embeddings=rows)
+    plain, ours = 0, 0
+    for query in rng.normal(size=(20, 48)).astype(np.float32):
+        nearest = {str(place) for place in np.argsort(-(rows @ query))[:50]}
+        plain += len(nearest & {*collection.query(query_embeddings=[query.tolist()], n_results=50)["ids"][0]})
+        found = ChromaStore(collection).search(query, 50)
+        ours += len(nearest & {item.id for item in found})
+        cosines = [float(np.asarray(item.vector) @ query) for item in found]
+        assert cosines == sorted(cosines, reverse=True)
+        assert len(found) == 50
+    assert 1000 - ours < 0.7 * (1000 - plain), "at least a third of what a plain search misses"
+    assert memory.get_collection(collection.name).configuration_json["hnsw"]["ef_search"] == 10

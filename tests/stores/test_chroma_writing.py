@@ -33,7 +33,12 @@ def store(client: ClientAPI) -> ChromaStore:
 
 def test_records_come_back_as_they_were_written(store: WritableStore) -> None:
     """Text, vector to the bit, and metadata, none among them; a second time changes nothing."""
-    records = [record(0), record(1, metadata={}), record(2, text=""), record(3, metadata={"a": "é", "b": [1, 2]})]
+    records = [
+        record(0),
+        record(1, metadata={}),
+        record(2, text=""),
+        record(3, metadata={"a": "é", "b": 1.5, "c": True}),
+    ]
     for _ in range(2):
         store.upsert(records)
         assert store.count() == len(records)
