@@ -117,6 +117,7 @@ def _embedder(options: Namespace) -> Embedder:
 def _say(report: IndexReport, manifest: Manifest, asked: Path | None, default: Path) -> int:
     sys.stdout.write(f"{report}\n")
     errors = asked or default
+    default.unlink(missing_ok=True)  # that of an earlier run
     if asked or report.errors:
         with written_whole(errors) as part, part.open("w", encoding="utf-8") as file:
             file.writelines(f"{json.dumps(asdict(error), ensure_ascii=False)}\n" for error in manifest.errors())

@@ -51,7 +51,7 @@ def test_all_rows_indexed(
 def test_rows_that_cannot_be_used_are_listed(
     place: Place, options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Status 1, the others are indexed, and the file is named; so it is when nothing is left to be done."""
+    """Status 1, the others are indexed, and the file is named, in later runs, too; without errors it is gone."""
     write_lines(place.corpus, [*rows(4), "{", {"_id": "d1", "text": "Again"}])
     for _ in range(2):
         assert cli.main(options) == 1
@@ -65,6 +65,9 @@ def test_rows_that_cannot_be_used_are_listed(
             {"position": 6, "id": "d1", "reason": "the id is that of position 1, too"},
         ]
     assert len(place.records()) == 4
+    write_lines(place.corpus, rows(4))
+    assert cli.main([*options, "--restart"]) == 0
+    assert not listed.exists()
 
 
 def test_the_list_goes_where_it_is_asked_for(place: Place, options: list[str], tmp_path: Path) -> None:
