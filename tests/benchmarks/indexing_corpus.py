@@ -30,7 +30,7 @@ from tests.support.models import save_qwen3
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from e2rank_integrations.indexing.embedding import EmbeddedPart
+    from e2rank_integrations.indexing.embedding import EmbeddedPart, Embedder
     from e2rank_integrations.indexing.sources import Part, Source
 
 WORDS = ("river", "bridge", "stone", "market", "tower", "garden", "winter", "signal", "copper", "letter", "valley")
@@ -44,15 +44,22 @@ def resident() -> int:
 
 
 class Watched:
-    """Embeds here, and notes how large the process is after each part."""
+    """Has parts embedded, and notes how large the process is after each of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
         self.sizes: list[int] = []
 
     def __call__(self, source: Source, parts: Sequence[Part], encoder: E2RankEncoder) -> Generator[EmbeddedPart]:
-        for embedded in embed_here(source, parts, encoder):
+        for embedded in self.embedder(source, parts, encoder):
             yield embedded
             self.sizes.append(resident())
+
+
+def by_ray(workers: int) -> Embedder:
+    from e2rank_integrations.indexing.ray import RayEmbedder
+
+    return RayEmbedder(workers)
 
 
 def write_corpus(path: Path, rows: int) -> Path:
@@ -68,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rows-per-part", type=int, default=ROWS_PER_PART)
+    parser.add_argument("--workers", type=int, default=0, help="of Ray (default: none, this process embeds)")
     parser.add_argument("--model", help="name or folder (default: a tiny Qwen3)")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -81,7 +89,7 @@ def measure(folder: Path, encoder: E2RankEncoder, port: int, options: argparse.N
     source = open_source(write_corpus(folder / "corpus.jsonl", options.rows))
     encoder.warmup()
     store = open_collection(f"http://127.0.0.1:{port}", "bench", fingerprint=encoder.fingerprint.to_json())
-    watched = Watched()
+    watched = Watched(by_ray(options.workers) if options.workers else embed_here)
     before = resident()
     with Manifest(folder / "manifest") as manifest:
         report = index_corpus(
