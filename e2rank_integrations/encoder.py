@@ -153,7 +153,16 @@ class E2RankEncoder:
     def _cached_vectors(self) -> KeyedCache | None:
         if self.document_cache is None:
             return None
-        return KeyedCache(self.document_cache, self.fingerprint.digest(), self.width)
+        return KeyedCache(self.document_cache, self.fingerprint.digest(self.elsewhere), self.width)
+
+    @property
+    def elsewhere(self) -> str | None:
+        """Where the weights are that embed, if not in the files here: a server's address and the model's revision.
+
+        The files of the same name that lie here prove nothing about those.
+        """
+        place = getattr(self.custom_engine, "identity", None)
+        return None if place is None else f"{place} {self.revision or ''}"
 
     @property
     def width(self) -> int:
@@ -165,7 +174,7 @@ class E2RankEncoder:
         """What decides a document's vector."""
         return Fingerprint(
             model=self.model,
-            weights=self.checkpoint.digest if self.checkpoint.has_weights else None,
+            weights=self.checkpoint.digest if self.elsewhere is None else None,
             adapter=None if self.adapter is None else checkpoint.folder_digest(Path(_absolute(self.adapter))),
             pooling=self.profile.pooling,
             document_format=self.profile.document_format,

@@ -19,7 +19,7 @@ class Fingerprint:
 
     Attributes:
         model: Name of the checkpoint; for messages only, it is not compared.
-        weights: Digest of its files; None where they are not on this machine, but on an embedding server.
+        weights: Digest of its files; None where the weights that embed are on a server, and so not known.
         adapter: Digest of the adapter's files, or None.
         pooling: How a sequence becomes one vector.
         document_format: The document's frame.
@@ -60,9 +60,13 @@ class Fingerprint:
         """Whether both say which weights they are, so that no difference means the same vectors."""
         return self.weights is not None and other.weights is not None
 
-    def digest(self) -> bytes:
-        """SHA-256 that tells vectors of other embeddings apart in a cache; by name, where the weights are not here."""
-        facts = self._facts() if self.weights is not None else asdict(self)
+    def digest(self, elsewhere: str | None = None) -> bytes:
+        """SHA-256 that tells vectors of other embeddings apart in a cache.
+
+        Args:
+            elsewhere: Where the weights are, if they are not known.
+        """
+        facts = self._facts() if elsewhere is None else {**asdict(self), "elsewhere": elsewhere}
         return sha256(json.dumps(facts, sort_keys=True).encode()).digest()
 
     def _facts(self) -> dict[str, Any]:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LEAST_COSINE = 0.999
 """Of a server's vector to this process's; bfloat16 against float32 gives .9998."""
 
+_ROUNDED = 0.95
+_SHORT = 64
+
 QUERY = "which river flows through the town"
 DOCUMENT = "The town lies on the left bank of the river; its bridge was built of stone in the fourteenth century."
 
@@ -141,6 +144,11 @@ def _mistake(
     cosines: npt.NDArray[np.float32],
 ) -> str:
     plain = np.array([item.role != "listwise" for item in inputs])
+    short = np.array([len(item.ids) < _SHORT for item in inputs])
+    if cosines.min() >= _ROUNDED:
+        return "it may be the same model in coarser numbers, quantised for one; index and search with one of the two"
+    if short.any() and cosines[short].min() >= LEAST_COSINE and cosines[plain & ~short].min() < LEAST_COSINE:
+        return "short inputs agree and long ones do not: it cuts them without saying so, or slides a window over them"
     if cosines[plain].min() >= LEAST_COSINE:
         return "listwise prompts alone differ; serve their adapter under a name, and give it as listwise_model"
     own = encoder.profile.pooling

@@ -15,7 +15,13 @@ import numpy as np
 
 from e2rank_integrations.checks import expect_count
 from e2rank_integrations.encoder import E2RankEncoder
-from e2rank_integrations.errors import InputError, NonFiniteError, TransientError
+from e2rank_integrations.errors import (
+    EngineTimeoutError,
+    InputError,
+    NonFiniteError,
+    TransientError,
+    UnavailableError,
+)
 from e2rank_integrations.slate import Slate, unit
 from e2rank_integrations.text.checks import expect_text
 from e2rank_integrations.threads import in_thread
@@ -34,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 OnError = Literal["raise", "keep_order"]
 """What a failure of the engine becomes: the error, or the candidates in the order given."""
+
+_HOPELESS = (EngineTimeoutError, UnavailableError)
+"""Failures of a server rather than of one query's inputs: asking for each query alone would fail as well."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +153,8 @@ class Reranker:
     ) -> list[Ranking]:
         """Rerank several queries, each with its own candidates, in one call of the engine.
 
-        With `on_error="keep_order"` a failure of the whole is retried query by query.
+        With `on_error="keep_order"` a failure of the whole is retried query by query, unless a server is not there or
+        too slow.
         """
         started = perf_counter()
         return self._run(self._plan_many(requests, top_n, query_vectors), started)
@@ -256,8 +266,8 @@ class Reranker:
         except TransientError as error:
             if self.on_error == "raise":
                 raise
-            if len(jobs) == 1:
-                return [keep_order(jobs[0], error, started)]
+            if len(jobs) == 1 or isinstance(error, _HOPELESS):
+                return [keep_order(job, error, started) for job in jobs]
         return [ranking for job in jobs for ranking in self._run([job], started)]
 
     async def _arun(self, jobs: Sequence[RerankJob], started: float) -> list[Ranking]:
@@ -267,8 +277,8 @@ class Reranker:
         except TransientError as error:
             if self.on_error == "raise":
                 raise
-            if len(jobs) == 1:
-                return [keep_order(jobs[0], error, started)]
+            if len(jobs) == 1 or isinstance(error, _HOPELESS):
+                return [keep_order(job, error, started) for job in jobs]
         return [ranking for job in jobs for ranking in await self._arun([job], started)]
 
 

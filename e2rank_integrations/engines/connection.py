@@ -12,6 +12,7 @@ import ssl
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
 from time import time
 from typing import TYPE_CHECKING, NoReturn
 
@@ -38,11 +39,24 @@ LONGEST_PAUSE = 10.0
 """Seconds that are waited at most before a retry, also where the server asks for more."""
 
 
+_PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+_NOT_MEANT_TO = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
+_NO_SUCH_ROUTE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
+
+
 class Secret:
-    """A key that no `repr`, log or serialiser of attributes shows."""
+    """A key that no `repr`, log or serialiser of attributes shows. One of no letters stands for none."""
+
+    __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
         self._value = value
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        return Secret, (self._value,)
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
 
     def __repr__(self) -> str:
         return "Secret('…')"
@@ -65,14 +79,14 @@ class Endpoint:
 
     Attributes:
         base_url: Up to and with `/v1`, without a slash at its end.
-        secret: The key, or None.
+        secret: The key.
         max_concurrency: Requests in flight at most.
         retries: How often a request is sent again after a failure that may pass.
         verify: Whether certificates are checked, or the file of those that are trusted.
     """
 
     base_url: str
-    secret: Secret | None
+    secret: Secret
     max_concurrency: int
     retries: int
     verify: bool | str
@@ -88,6 +102,7 @@ class Request:
         body: What is sent.
         largest_answer: Bytes that are read at most.
         about: What it asks for, to be named in messages: never a text.
+        optional: Whether a server may lack this route; its answer is empty then.
     """
 
     method: str
@@ -95,6 +110,7 @@ class Request:
     body: bytes | None
     largest_answer: int
     about: str
+    optional: bool = False
 
 
 class _Passing(Exception):  # noqa: N818 - never leaves this module
@@ -118,7 +134,7 @@ class Connection:
         self._slots = asyncio.Semaphore(self.endpoint.max_concurrency)
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close what is open; requests in flight end with `UnavailableError`."""
         await self._client.aclose()
 
     async def send(self, request: Request, deadline: float) -> bytes:
@@ -155,8 +171,14 @@ class Connection:
         url = self.endpoint.base_url + request.path
         try:
             async with self._client.stream(request.method, url, content=request.body) as response:
+                if request.optional and response.status_code in _NO_SUCH_ROUTE:
+                    return b""
                 self._expect_usable(response, request)
                 return await _read(response, request.largest_answer)
+        except RuntimeError as error:
+            if not self._client.is_closed:
+                raise
+            raise UnavailableError(f"{self.endpoint.base_url}: the engine was closed while it was asked") from error
         except httpx.TransportError as error:
             if _untrusted(error):
                 raise ServerError(
@@ -169,7 +191,7 @@ class Connection:
         status, where = response.status_code, self.endpoint.base_url
         if status == HTTPStatus.OK:
             _expect_plain(response)
-        elif status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:  # noqa: PLR2004
+        elif status in _PASSING or (status >= 500 and status not in _NOT_MEANT_TO):  # noqa: PLR2004
             raise _Passing(f"the server answered {status}", _retry_after(response.headers.get("Retry-After")))
         elif status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             sent = "was not accepted" if self.endpoint.secret else "is wanted, and none was given"
@@ -185,12 +207,13 @@ class Connection:
             raise ServerError(f"{where}; redirects are not followed: give the address that the server answers at")
         if status == HTTPStatus.NOT_FOUND:
             raise ServerError(f"{where}; check that base_url ends in /v1, and the model's name on the server")
+        if status in _NOT_MEANT_TO:
+            raise ServerError(f"{where}; was it started to embed? (vLLM: --convert embed, llama-server: --embeddings)")
         raise ServerError(f"{where}; the server's log says why: often an input longer than the server takes")
 
 
 def _client(endpoint: Endpoint) -> httpx.AsyncClient:
-    verify = endpoint.verify
-    return httpx.AsyncClient(
+    client = httpx.AsyncClient(
         # Compressed answers could be of any size when read.
         headers={
             "Accept-Encoding": "identity",
@@ -198,9 +221,38 @@ def _client(endpoint: Endpoint) -> httpx.AsyncClient:
             **(endpoint.secret.bearer if endpoint.secret else {}),
         },
         timeout=None,  # noqa: S113 - the call's deadline bounds everything, which no timeout of a single read would
-        limits=httpx.Limits(max_connections=endpoint.max_concurrency),
-        verify=ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify,
+        # No bound on connections: the semaphore has one, and httpcore never gives back the place of a request that was
+        # cancelled just after it connected.
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=endpoint.max_concurrency),
+        verify=_trust(endpoint),
+        trust_env=False,  # neither key nor ids go to a proxy that was set up for other things
     )
+    client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # they would tie requests to one replica
+    return client
+
+
+def _trust(endpoint: Endpoint) -> ssl.SSLContext | bool:
+    """Which certificates are trusted; without TLS none are read, which takes a while."""
+    if endpoint.base_url.startswith("http://"):
+        return False
+    return endpoint.verify if isinstance(endpoint.verify, bool) else trusting(endpoint.verify)
+
+
+def trusting(file: str) -> ssl.SSLContext:
+    """A context that trusts the certificates of a file.
+
+    Raises:
+        OSError: there is no such file, or it holds no certificates.
+    """
+    return ssl.create_default_context(cafile=file)
+
+
+def is_address(url: str) -> bool:
+    """Whether a client could connect to it."""
+    try:
+        return bool(httpx.URL(url).raw_host)
+    except (httpx.InvalidURL, UnicodeError):
+        return False
 
 
 def _expect_plain(response: httpx.Response) -> None:
@@ -233,7 +285,7 @@ def _retry_after(value: str | None) -> float | None:
         if value is None or value.strip().isdigit():
             return None if value is None else float(value)
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except ValueError:
+    except (OSError, OverflowError, ValueError):
         return None
 
 

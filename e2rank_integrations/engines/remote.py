@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from dataclasses import InitVar, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from e2rank_integrations.checks import expect_positive
-from e2rank_integrations.engines.connection import Endpoint, Secret
-from e2rank_integrations.engines.session import Session
+from e2rank_integrations.engines.connection import Endpoint, Secret, is_address, trusting
+from e2rank_integrations.engines.session import Session, requests
 from e2rank_integrations.errors import EngineTimeoutError, InputError
 from e2rank_integrations.threads import on_loop, wait_on_loop
 from e2rank_integrations.values import Encoded, Usage
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from e2rank_integrations.engines.session import Served
-    from e2rank_integrations.values import Matrix, TokenInput
+    from e2rank_integrations.values import TokenInput
 
 URL_VARIABLE = "E2RANK_BASE_URL"
 KEY_VARIABLE = "E2RANK_API_KEY"
@@ -48,8 +47,10 @@ class RemoteEngine:
             `E2RANK_BASE_URL`.
         model: The model's name on the server; None for the only one that it serves.
         listwise_model: The name for listwise prompts, where the server has an adapter for them; None for `model`.
-        api_key: Sent as a bearer token, and shown nowhere. None: the environment variable `E2RANK_API_KEY`, if set.
-        timeout: Seconds within which a call must be done, with all its requests and retries.
+        api_key: Sent as a bearer token, and shown nowhere. None: the environment variable `E2RANK_API_KEY`, if set; an
+            empty one for none.
+        timeout: Seconds within which a call must be done, with all its requests and retries; for one of more requests
+            than may be in flight, as many times as long as it has rounds.
         max_concurrency: Requests in flight at most, of all callers together.
         batch_inputs: Inputs of a request at most.
         batch_tokens: Tokens of a request at most; a longer input is a request of its own.
@@ -70,16 +71,15 @@ class RemoteEngine:
     base_url: str | None = None
     model: str | None = field(default=None, kw_only=True)
     listwise_model: str | None = field(default=None, kw_only=True)
-    api_key: InitVar[str | None] = field(default=None, kw_only=True)
+    api_key: str | Secret | None = field(default=None, kw_only=True, repr=False)
     timeout: float = field(default=120.0, kw_only=True)
     max_concurrency: int = field(default=8, kw_only=True)
     batch_inputs: int = field(default=32, kw_only=True)
     batch_tokens: int = field(default=32_768, kw_only=True)
     retries: int = field(default=3, kw_only=True)
     verify: bool | str = field(default=True, kw_only=True)
-    endpoint: Endpoint = field(init=False, repr=False)
 
-    def __post_init__(self, api_key: str | None) -> None:
+    def __post_init__(self) -> None:
         url = _checked_url(os.environ.get(URL_VARIABLE) if self.base_url is None else self.base_url)
         object.__setattr__(self, "base_url", url)
         for name in ("max_concurrency", "batch_inputs", "batch_tokens"):
@@ -89,9 +89,19 @@ class RemoteEngine:
         _expect_seconds("timeout", self.timeout)
         _expect_retries(self.retries)
         _expect_verify(self.verify)
-        key = _checked_key(os.environ.get(KEY_VARIABLE) if api_key is None else api_key)
-        endpoint = Endpoint(url, key, self.max_concurrency, self.retries, self.verify)
-        object.__setattr__(self, "endpoint", endpoint)
+        key = os.environ.get(KEY_VARIABLE, "") if self.api_key is None else self.api_key
+        object.__setattr__(self, "api_key", key if isinstance(key, Secret) else _checked_key(key))
+
+    @property
+    def identity(self) -> str:
+        """Where the weights are: what this engine embeds may differ from what any other does."""
+        return f"{self.base_url} {self.model or ''} {self.listwise_model or ''}"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the server is, and how it is asked."""
+        url, key = cast("str", self.base_url), cast("Secret", self.api_key)
+        return Endpoint(url, key, self.max_concurrency, self.retries, self.verify)
 
     def encode(self, inputs: Sequence[TokenInput]) -> Encoded:
         """Embed the inputs; see `Engine.encode`.
@@ -118,7 +128,7 @@ class RemoteEngine:
             ServerError: it does not serve the model, or cannot serve this method at all.
             TransientError: as for `encode`.
         """
-        return wait_on_loop(self._in_time(lambda session, deadline: session.served(deadline)))
+        return wait_on_loop(self._in_time(1, lambda session, _: session.served()))
 
     def warmup(self) -> None:
         """Open a connection and ask the server what it serves."""
@@ -131,22 +141,23 @@ class RemoteEngine:
     async def _encoded(self, inputs: tuple[TokenInput, ...]) -> Encoded:
         if not inputs:
             return Encoded(np.empty((0, 0), dtype=np.float32), Usage())
+        _expect_ids(inputs)
+        parts = requests(inputs, tokens=self.batch_tokens, most=self.batch_inputs)
+        rounds = math.ceil(len(parts) / self.max_concurrency)
+        vectors = await self._in_time(rounds, lambda session, deadline: session.vectors(inputs, parts, deadline))
+        return Encoded(vectors, Usage.of(inputs))
 
-        async def embed(session: Session, deadline: float) -> Matrix:
-            return await session.vectors(inputs, deadline)
-
-        return Encoded(await self._in_time(embed), Usage.of(inputs))
-
-    async def _in_time(self, call: Callable[[Session, float], Awaitable[R]]) -> R:
+    async def _in_time(self, rounds: int, call: Callable[[Session, float], Awaitable[R]]) -> R:
         """Run a call on this engine's session, with the time until which it may last."""
         if self not in _sessions:
             _sessions[self] = Session(self)
+        seconds = self.timeout * rounds
         try:
-            async with asyncio.timeout(self.timeout):
-                return await call(_sessions[self], asyncio.get_running_loop().time() + self.timeout)
+            async with asyncio.timeout(seconds):
+                return await call(_sessions[self], asyncio.get_running_loop().time() + seconds)
         except TimeoutError as error:
             raise EngineTimeoutError(
-                f"{self.base_url}: no whole answer within {self.timeout:g} s; raise timeout, ask for less in a call, "
+                f"{self.base_url}: no whole answer within {seconds:g} s; raise timeout, ask for less in a call, "
                 f"or give the server more to compute with"
             ) from error
 
@@ -172,7 +183,7 @@ def _checked_url(url: str | None) -> str:
         found = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except (AttributeError, TypeError, ValueError):
         raise InputError("base_url: expected an address such as http://host:8000/v1") from None
-    if not found or not url.isascii() or any(letter.isspace() for letter in url):
+    if not found or not url.isascii() or any(map(str.isspace, url)) or not is_address(url):
         raise InputError("base_url: expected an address such as http://host:8000/v1")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise InputError(f"base_url: it has a user, a query or a fragment; give a key as api_key, or as {KEY_VARIABLE}")
@@ -180,9 +191,7 @@ def _checked_url(url: str | None) -> str:
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
 
 
-def _checked_key(key: str | None) -> Secret | None:
-    if not key:
-        return None
+def _checked_key(key: object) -> Secret:
     if not isinstance(key, str) or not key.isascii() or not key.isprintable() or key != key.strip():
         raise InputError("api_key: expected printable ASCII without spaces around it; a line end came with it?")
     return Secret(key)
@@ -204,5 +213,17 @@ def _expect_name(name: str, value: object) -> None:
 
 
 def _expect_verify(value: object) -> None:
-    if not isinstance(value, bool | str) or (isinstance(value, str) and not Path(value).is_file()):
-        raise InputError(f"verify: expected True, False or the file of trusted certificates, found {value!r}")
+    if isinstance(value, bool):
+        return
+    try:
+        trusting(str(value) if value else "")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"verify: expected True, False or a file of certificates in PEM, found {value!r} ({type(error).__name__})"
+        ) from error
+
+
+def _expect_ids(inputs: Sequence[TokenInput]) -> None:
+    for position, item in enumerate(inputs):
+        if not item.ids:
+            raise InputError(f"input {position}: it has no ids, so there is nothing to embed")

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from e2rank_integrations.engines.batching import batches
 from e2rank_integrations.engines.connection import Connection, Request
 from e2rank_integrations.engines.wire import largest_answer, parsed, read_answer, request_body
-from e2rank_integrations.errors import AuthenticationError, ProtocolError, ServerError, ServerMismatchError
+from e2rank_integrations.errors import ProtocolError, ServerError, ServerMismatchError
 from e2rank_integrations.values import TokenInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from e2rank_integrations.engines.batching import Batch
     from e2rank_integrations.engines.remote import RemoteEngine
@@ -31,6 +31,9 @@ SAME_VECTOR = 1e-5
 
 _SPECIMEN_IDS = 8
 _LISTED_BYTES = 1 << 20
+_SHOWN_NAMES, _SHOWN_LETTERS = 5, 80
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,46 +61,44 @@ class Session:
     def __init__(self, engine: RemoteEngine) -> None:
         self._engine = engine
         self._connection = Connection(engine.endpoint)
-        self._served: Served | None = None
-        self._sound = False
-        self._starting = asyncio.Lock()
+        self._served: Once[Served] = Once(engine.timeout)
+        self._sound: Once[None] = Once(engine.timeout)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._connection.close()
 
-    async def served(self, deadline: float) -> Served:
-        """What the server serves; callers that come at once wait for one answer.
+    async def served(self) -> Served:
+        """What the server serves; asked once.
 
         Raises:
             ServerError: not the model that is wanted, or a server that cannot serve this method.
         """
-        async with self._starting:
-            if self._served is None:
-                self._served = await self._ask(deadline)
-            return self._served
+        return await self._served.result(self._ask)
 
-    async def vectors(self, inputs: Sequence[TokenInput], deadline: float) -> Matrix:
-        """Unit rows in the order of the inputs, shape (inputs, width), float32."""
-        served = await self.served(deadline)
-        await self._expect_sound(inputs, served, deadline)
-        return await self._embedded(inputs, served, deadline)
+    async def vectors(self, inputs: Sequence[TokenInput], parts: Sequence[Batch], deadline: float) -> Matrix:
+        """Embed the inputs, each part in a request of its own; the first failure ends them all.
 
-    async def _embedded(self, inputs: Sequence[TokenInput], served: Served, deadline: float) -> Matrix:
-        """Send the inputs in requests of their own; the first failure ends them all."""
-        parts = list(self._parts(inputs))
-        tasks = [asyncio.create_task(self._answer([inputs[i] for i in part], served.model, deadline)) for part in parts]
+        Returns:
+            Unit rows in the order of the inputs, shape (inputs, width), float32.
+        """
+        served = await self.served()
+        await self._expect_sound(inputs, served)
+        answers: dict[int, Matrix] = {}
+        numbered = iter(enumerate(parts))
+
+        async def work() -> None:
+            for number, part in numbered:
+                answers[number] = await self._answer([inputs[i] for i in part], served.model, deadline)
+
+        # No more of them than may be in flight, so that a large call does not queue before everybody else's.
+        tasks = [asyncio.create_task(work()) for _ in parts[: self._engine.max_concurrency]]
         try:
-            answers = await asyncio.gather(*tasks)
+            await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
-        return _in_order(len(inputs), parts, answers)
-
-    def _parts(self, inputs: Sequence[TokenInput]) -> Iterator[Batch]:
-        most = self._engine.batch_inputs
-        for batch in batches(inputs, tokens=self._engine.batch_tokens, pad=False):
-            yield from (batch[start : start + most] for start in range(0, len(batch), most))
+        return _in_order(len(inputs), parts, [answers[number] for number in range(len(parts))])
 
     async def _answer(self, inputs: Sequence[TokenInput], model: str, deadline: float) -> Matrix:
         """One request; its inputs have one role."""
@@ -111,48 +112,90 @@ class Session:
         return read_answer(answer, inputs)
 
     async def _ask(self, deadline: float) -> Served:
-        request = Request("GET", "/models", None, _LISTED_BYTES, "the list of models")
+        # A server may do without this route; the next one tells whether the address is wrong.
+        request = Request("GET", "/models", None, _LISTED_BYTES, "the list of models", optional=True)
         try:
             listed = _listed(await self._connection.send(request, deadline))
-        except AuthenticationError:
-            raise
-        except ServerError:  # a server without this route; the next one tells whether the address is wrong
+        except ProtocolError:
+            if self._engine.model is None:
+                raise
             listed = []
         return self._chosen(listed)
 
     def _chosen(self, listed: Sequence[Served]) -> Served:
         url, wanted = self._engine.base_url, self._engine.model
-        if any(item.software == INFINITY for item in listed):
+        if any((item.software or "").lower() == INFINITY for item in listed):
             raise ServerError(
                 f"{url}: an Infinity server takes no token ids, and strips the line ends that close a listwise prompt, "
                 f"so its vectors would be wrong; serve the model with vLLM or llama-server"
             )
-        names = [item.model for item in listed]
+        names = list(dict.fromkeys(item.model for item in listed))
         absent = [name for name in (wanted, self._engine.listwise_model) if names and name and name not in names]
         if absent:
-            raise ServerError(f"{url}: it serves {', '.join(map(repr, names))}, and not {absent[0]!r}")
+            raise ServerError(f"{url}: it serves {_quoted(names)}, and not {absent[0]!r}")
         if wanted is None and len(names) != 1:
-            found = f"serves {', '.join(map(repr, names))}" if names else "does not say what it serves"
+            found = f"serves {_quoted(names)}" if names else "does not say what it serves"
             raise ServerError(f"{url}: it {found}; name the model: RemoteEngine(…, model=…)")
         return next((item for item in listed if item.model == (wanted or names[0])), None) or Served(str(wanted))
 
-    async def _expect_sound(self, inputs: Sequence[TokenInput], served: Served, deadline: float) -> None:
-        """Once, before the first real inputs: two that only end alike must not have the vector of their beginning."""
-        async with self._starting:
-            if not self._sound:
-                await self._compare(_specimens(inputs[0]), served, deadline)
-            self._sound = True
+    async def _expect_sound(self, inputs: Sequence[TokenInput], served: Served) -> None:
+        """Once, before the first real inputs: two that begin alike must not have one vector."""
+        # Not of one and the same id, whose vector may well not depend on how many there are.
+        telling = next((item for item in inputs if len(set(item.ids)) > 1), None)
+        if telling is not None:
+            pair = _specimens(telling)
+            await self._sound.result(lambda deadline: self._compare(pair, served, deadline))
 
     async def _compare(self, pair: Sequence[TokenInput], served: Served, deadline: float) -> None:
-        if len(set(pair[0].ids)) == 1:  # of one and the same id, whose vector may well not depend on how many there are
-            return
         one, other = await self._answer(pair, served.model, deadline)
         if np.abs(one - other).max() < SAME_VECTOR:
             raise ServerMismatchError(
-                f"{self._engine.base_url}: inputs that begin alike have the same vector, so it pools the first token; "
-                f"start it with last-token pooling (vLLM: --pooler-config.pooling_type LAST, llama-server: "
-                f"--pooling last)"
+                f"{self._engine.base_url}: inputs that begin alike have the same vector, so it pools the first token, "
+                f"or does not read its input; start it with last-token pooling (vLLM: --pooler-config.pooling_type "
+                f"LAST, llama-server: --pooling last)"
             )
+
+
+class Once(Generic[R]):
+    """A call whose result is shared by all who want it; after a failure the next one makes it anew.
+
+    Args:
+        seconds: How long it may take, whoever waits for it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._task: asyncio.Task[R] | None = None
+
+    async def result(self, call: Callable[[float], Coroutine[Any, Any, R]]) -> R:
+        """The result, of a call that is made now, was made before, or is being made."""
+        if self._task is None or _failed(self._task):
+            self._task = asyncio.create_task(self._in_time(call))
+            self._task.add_done_callback(_failed)  # whoever waited may have gone
+        return await asyncio.shield(self._task)
+
+    async def _in_time(self, call: Callable[[float], Coroutine[Any, Any, R]]) -> R:
+        async with asyncio.timeout(self._seconds):
+            return await call(asyncio.get_running_loop().time() + self._seconds)
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+def requests(inputs: Sequence[TokenInput], *, tokens: int, most: int) -> list[Batch]:
+    """Positions of the inputs that share a request: of one role, up to so many tokens, and `most` inputs."""
+    return [
+        batch[start : start + most]
+        for batch in batches(inputs, tokens=tokens, pad=False)
+        for start in range(0, len(batch), most)
+    ]
+
+
+def _quoted(names: Sequence[str]) -> str:
+    """Some names, so that a server cannot fill a log."""
+    shown = [repr(name[:_SHOWN_LETTERS]) for name in names[:_SHOWN_NAMES]]
+    return ", ".join([*shown, "…"] if len(names) > _SHOWN_NAMES else shown)
 
 
 def _specimens(item: TokenInput) -> tuple[TokenInput, TokenInput]:
@@ -174,13 +217,13 @@ def _in_order(count: int, parts: Sequence[Batch], answers: Sequence[Matrix]) -> 
 
 def _listed(body: bytes) -> list[Served]:
     """The models of a list, as far as they can be read."""
-    data = parsed(body).get("data")
+    data = parsed(body).get("data") if body else []
     if not isinstance(data, list):
         raise ProtocolError("the server's list of models has no 'data'")
     return [
         Served(item["id"], _text(item.get("owned_by")), _count(item.get("max_model_len")))
         for item in data
-        if isinstance(item, dict) and isinstance(item.get("id"), str)
+        if isinstance(item, dict) and isinstance(item.get("id"), str) and item["id"]
     ]
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NORM_TOLERANCE = 0.02
 """How far from 1 the length of a server's vector may be: half precision has rounded it."""
 
+_FRAME_TOKENS = 2  # what a tokenizer puts around a text: one at its end, or one at either
+
 _ANSWER_BYTES = 1 << 20
 _ROW_BYTES = 1 << 17
 
@@ -99,8 +101,11 @@ def _expect_count(usage: object, inputs: Sequence[TokenInput]) -> None:
     sent = f"{expected} tokens of {len(inputs)} inputs were sent, and the server counted {found}"
     added, rest = divmod(found - expected, len(inputs))
     if found < expected:
-        advice = "it cuts long inputs or drops tokens; switch its truncation off, or lower the profile's caps"
-    elif rest == 0:
+        advice = (
+            "it cuts long inputs, or decodes ids and encodes the text again; switch its truncation off, or lower the "
+            "profile's caps"
+        )
+    elif rest == 0 and added <= _FRAME_TOKENS:
         advice = (
             f"it adds {added} to each input, such as a closing token that is there already; start it so that it takes "
             f"token ids as they are"
@@ -130,7 +135,7 @@ def _units(vectors: Matrix) -> Matrix:
         raise NonFiniteError(
             "the server returned NaN or infinity; start it with another dtype, float32 or bfloat16 rather than float16"
         )
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))[:, None]
     far = norms[np.abs(norms - 1) > NORM_TOLERANCE]
     if vectors.shape[1] == 0 or len(far):
         length = far[0] if len(far) else 0.0
@@ -138,5 +143,5 @@ def _units(vectors: Matrix) -> Matrix:
             f"expected vectors of length 1, found {length:.3g}: the server does not normalise, or cuts vectors; start "
             f"it with normalisation, and without a number of dimensions"
         )
-    units: Matrix = vectors / norms
+    units: Matrix = (vectors / norms).astype(np.float32)
     return units

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from e2rank_integrations.stores.base import VectorStore
     from e2rank_integrations.values import Candidate, Vector
 
-    _Key = tuple[Hashable, Fingerprint]
+    _Key = tuple[Hashable, Fingerprint, str | None]
 
 FINGERPRINT_KEY = "e2rank_fingerprint"
 """Collection metadata key of the fingerprint."""
@@ -73,7 +73,7 @@ def spot_check(identity: Hashable, encoder: E2RankEncoder, records: Callable[[],
     Raises:
         StoreMismatchError: the vectors are not this encoder's.
     """
-    key = (identity, encoder.fingerprint)
+    key = (identity, encoder.fingerprint, encoder.elsewhere)
     if key in _checked:
         return
     with _locks.setdefault(key, threading.Lock()):  # threads that come at once wait for one check

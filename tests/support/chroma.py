@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
-import subprocess
 import sysconfig
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import chromadb
+
+from tests.support.processes import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,12 +19,6 @@ if TYPE_CHECKING:
     from chromadb.api.models.Collection import Collection
 
     from e2rank_integrations.values import Matrix
-
-PATIENCE = 60.0
-"""Seconds within which a server must answer; it takes about two."""
-
-ATTEMPTS = 3
-"""A free port may be taken by someone else between asking for it and using it."""
 
 
 def unique_name() -> str:
@@ -83,53 +75,11 @@ def close(client: ClientAPI) -> None:
 @contextmanager
 def chroma_server(folder: Path) -> Iterator[int]:
     """Run `chroma run` with its data in a folder; gives its port on the loopback interface."""
-    for _ in range(ATTEMPTS):
-        port = _free_port()
-        with (folder / "server.log").open("wb") as log, _process(folder, port, log) as process:
-            if _answers(process, port):
-                yield port
-                return
-    raise AssertionError(f"chroma run did not start: {(folder / 'server.log').read_text(errors='replace')[-2000:]}")
-
-
-@contextmanager
-def _process(folder: Path, port: int, log: object) -> Iterator[subprocess.Popen[bytes]]:
-    command = [Path(sysconfig.get_path("scripts")) / "chroma", "run", "--path", folder / "data"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Whether the server comes up; False where its process ended."""
-    deadline = time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < deadline:
-        if _heartbeat(port):
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def _heartbeat(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/api/v2/heartbeat")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except OSError:
-        return False
-    finally:
-        connection.close()
+    program = Path(sysconfig.get_path("scripts")) / "chroma"
+    address = ["--host", "127.0.0.1", "--port"]
+    with serving(
+        lambda port: [program, "run", "--path", folder / "data", *address, str(port)],
+        folder / "server.log",
+        ready="/api/v2/heartbeat",
+    ) as port:
+        yield port

@@ -23,7 +23,7 @@ SMALL_VOCABULARY = 512
 """Enough for tests of engines, which see ids alone."""
 
 
-def qwen3_config(*, layers: int = 2, width: int = 64, vocabulary: int = 151936) -> Qwen3Config:
+def qwen3_config(*, layers: int = 2, width: int = 64, vocabulary: int = 151936, head_dim: int = 16) -> Qwen3Config:
     """Qwen3 with few and narrow layers."""
     return Qwen3Config(
         vocab_size=vocabulary,
@@ -32,15 +32,15 @@ def qwen3_config(*, layers: int = 2, width: int = 64, vocabulary: int = 151936) 
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=16,
+        head_dim=head_dim,
         max_position_embeddings=32768,
         tie_word_embeddings=True,
     )
 
 
-def save_qwen3(folder: Path, *, seed: int = 0, layers: int = 2, width: int = 64) -> Path:
+def save_qwen3(folder: Path, *, seed: int = 0, layers: int = 2, width: int = 64, head_dim: int = 16) -> Path:
     """Write a Qwen3 checkpoint with the real tokenizer: full vocabulary, few and narrow layers."""
-    _save(Qwen3Model, folder, seed, qwen3_config(layers=layers, width=width))
+    _save(Qwen3Model, folder, seed, qwen3_config(layers=layers, width=width, head_dim=head_dim))
     save_qwen_tokenizer(folder)
     return folder
 

@@ -1,0 +1,91 @@
+"""Servers of other projects as child processes of a test: a free port, patience until they answer, an orderly end."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+ATTEMPTS = 3
+"""A free port may be taken by someone else between asking for it and using it."""
+
+PATIENCE = 60.0
+"""Seconds within which a server must answer; most take a second or two."""
+
+
+@contextmanager
+def serving(
+    command: Callable[[int], Sequence[str | Path]],
+    log: Path,
+    *,
+    ready: str,
+    patience: float = PATIENCE,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[int]:
+    """Run a server until the block ends; gives its port on the loopback interface.
+
+    Args:
+        command: The command line for a port.
+        log: The file that takes what the server prints; its end is in the error of a server that does not start.
+        ready: The path that answers 200 once the server is up.
+        patience: Seconds until it must.
+        environment: The process's environment variables; None for those of this process.
+    """
+    for _ in range(ATTEMPTS):
+        port = free_port()
+        with log.open("wb") as output, _process(command(port), output, environment) as process:
+            if _answers(process, port, ready, patience):
+                yield port
+                return
+    raise AssertionError(f"The server did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listened on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _process(
+    command: Sequence[str | Path], output: IO[bytes], environment: Mapping[str, str] | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(process: subprocess.Popen[bytes], port: int, ready: str, patience: float) -> bool:
+    """Whether the server comes up; False where its process ended."""
+    deadline = time.monotonic() + patience
+    while process.poll() is None and time.monotonic() < deadline:
+        if _is_ready(port, ready):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _is_ready(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
