@@ -14,7 +14,7 @@ SEEDS ?=
 SEED ?= 1
 EXTRAS := langchain,llama-index,chroma,embedded,evaluation
 # What the tests need besides.
-ALL := $(EXTRAS),train,remote,pgvector
+ALL := $(EXTRAS),train,remote,pgvector,index,ray
 # The first pip that reads dependency groups; the copy that a new environment comes with may be older.
 PIP := -m pip --disable-pip-version-check install --quiet --no-input
 NEWER_PIP := $(PIP) 'pip>=25.1'

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "evaluate": ("e2rank_integrations.evaluation.command", "measure reranking on judged data, with controls beside it"),
+    "index": ("e2rank_integrations.indexing.command", "embed a corpus into a vector store, resumable after a kill"),
     "probe": ("e2rank_integrations.probe", "check that an embedding server embeds as the model must"),
     "train": ("e2rank_integrations.training.command", "train the listwise ability into an embedding model"),
 }
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except E2RankError as error:
-        sys.stderr.write(f"error: {error}\n")
+        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
+        sys.stderr.write(f"error: {error}{notes}\n")
         return FAILED
     return status
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def document_bar(documents: Iterable[str], *, show: bool) -> Iterator[Callable[[int, int], None]]:
+def document_bar(documents: Iterable[object], *, show: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr that tells documents, documents per second and tokens per second.
 
     Args:

@@ -36,8 +36,8 @@ PUBLIC = {
 }
 HEAVY = {"torch", "transformers", "sentence_transformers", "peft"}
 EXTRAS = {
-    "langchain_core", "chromadb", "psycopg", "pgvector", "bm25s", "ir_measures", "Stemmer", "rich", "peft",
-    "sentence_transformers",
+    "langchain_core", "chromadb", "psycopg", "pgvector", "pyarrow", "ray", "bm25s", "ir_measures", "Stemmer", "rich",
+    "peft", "sentence_transformers",
 }  # fmt: skip
 
 PACKAGE = Path(e2rank_integrations.__file__).parent
@@ -56,6 +56,7 @@ MTEB = "e2rank_integrations.evaluation.mteb"
 NEEDING_EXTRAS = (
     "e2rank_integrations.langchain", "e2rank_integrations.llama_index", "e2rank_integrations.components",
     "e2rank_integrations.stores.chroma", "e2rank_integrations.stores.pgvector", "e2rank_integrations.demo",
+    "e2rank_integrations.indexing.parquet", "e2rank_integrations.indexing.ray",
 )  # fmt: skip
 
 # Has the import system find nothing under some names, as where those packages are not installed.
@@ -140,6 +141,8 @@ def test_langchain_needs_langchain_core_alone() -> None:
     [
         ("langchain_core", "import e2rank_integrations.langchain", "langchain"),
         ("chromadb", "import e2rank_integrations.stores.chroma", "chroma"),
+        ("pyarrow", "import e2rank_integrations.indexing.parquet", "index"),
+        ("ray", "import e2rank_integrations.indexing.ray", "ray"),
         ("psycopg", "import e2rank_integrations.stores.pgvector", "pgvector"),
         ("pgvector", "import e2rank_integrations.stores.pgvector", "pgvector"),
         ("bm25s", REQUIRE.format("bm25s"), "evaluation"),

@@ -165,8 +165,13 @@ def _read_texts(path: Path, wanted: Container[str] | None) -> dict[str, str]:
         if wanted is not None and key not in wanted:
             continue
         title = expect_text(row.get("title") or "", f"{where}, title")
-        texts[key] = f"{title} {expect_text(row.get('text'), f'{where}, text')}".strip()
+        texts[key] = document_text(title, expect_text(row.get("text"), f"{where}, text"))
     return texts
+
+
+def document_text(title: str, text: str) -> str:
+    """What is embedded of a document: title, a space, text."""
+    return f"{title} {text}".strip()
 
 
 def json_object(line: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from e2rank_integrations.evaluation.measures import MEASURES
 from e2rank_integrations.profiles import PROFILES, TEMPLATES
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
+    from argparse import ArgumentParser, _ArgumentGroup
 
 WORDS, OWN = "bm25", "dense"
 """First stages by name; any other name is a TREC run file."""
@@ -52,15 +52,20 @@ def _add_data(parser: ArgumentParser) -> None:
 
 def _add_model(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("model")
-    group.add_argument("--model", default=DEFAULT_MODEL, help=f"hub name, folder, embedded (default: {DEFAULT_MODEL})")
-    group.add_argument("--revision", help="branch, tag or commit on the hub")
-    group.add_argument("--adapter", metavar="FOLDER", help="LoRA adapter to merge into the weights")
+    add_encoder_arguments(group)
     group.add_argument(
         "--listwise-adapter", metavar="FOLDER", help=f"LoRA adapter for listwise prompts alone, or {NONE}"
     )
+    group.add_argument("--cache", type=Path, metavar="DIR", help="keep the documents' vectors here")
+
+
+def add_encoder_arguments(group: _ArgumentGroup) -> None:
+    """Which model embeds, and on what."""
+    group.add_argument("--model", default=DEFAULT_MODEL, help=f"hub name, folder, embedded (default: {DEFAULT_MODEL})")
+    group.add_argument("--revision", help="branch, tag or commit on the hub")
+    group.add_argument("--adapter", metavar="FOLDER", help="LoRA adapter to merge into the weights")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     group.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
-    group.add_argument("--cache", type=Path, metavar="DIR", help="keep the documents' vectors here")
 
 
 def _add_prompt(parser: ArgumentParser) -> None:

@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.wheel
 
-EXTRAS = ("", "langchain", "llama-index", "chroma", "embedded", "evaluation", "adapter", "train")
+EXTRAS = ("", "langchain", "llama-index", "chroma", "embedded", "evaluation", "adapter", "train", "index")
 # Extras that hold others. peft brings accelerate, and with it all that the trainer itself needs; mining and plots need
 # the rest of `train`.
-HOLDS = {"adapter": {"train"}, "embedded": {"adapter", "train"}, "train": {"adapter", "evaluation"}}
+HOLDS = {
+    "adapter": {"train"},
+    "embedded": {"adapter", "train"},
+    "index": {"chroma"},
+    "train": {"adapter", "evaluation"},
+}
 PACKAGE = ROOT / "e2rank_integrations"
 EXAMPLES = examples(ROOT / "README.md")
 # What an example needs, by the start of the modules that it imports.
@@ -124,6 +129,17 @@ slates = [TrainingSlate("what?", ("this", "that"), (1, 0)), TrainingSlate("which
 train(slates, base, "trained", TrainSettings(objective="listwise", lora_rank=2, batch_size=2), progress=False)
 trained = E2RankEncoder("trained", device="cpu", dtype="float32")
 assert (trained.encode_documents(["this"]) == base.encode_documents(["this"])).all()
+""",
+    "index": """
+from e2rank_integrations.indexing.parquet import ParquetSource
+from pathlib import Path
+import pyarrow, pyarrow.parquet
+from e2rank_integrations import E2RankEncoder
+from e2rank_integrations.cli import main
+pyarrow.parquet.write_table(pyarrow.table({"_id": ["a", "b"], "text": ["this", "that"]}), "c.parquet")
+store = ["--chroma", "chroma", "--collection", "texts"]
+assert main(["index", "c.parquet", *store, "--model", MODEL, "--device", "cpu"]) == 0
+assert Path("c.parquet.texts.manifest").is_file()
 """,
 }
 

@@ -1,0 +1,153 @@
+"""The parts of a corpus embedded by actors of Ray Data, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from e2rank_integrations.errors import E2RankError, InputError, MissingExtraError, TransientError
+from e2rank_integrations.indexing.embedding import EmbeddedPart, embed_part
+
+try:
+    import ray
+    import ray.data
+    from ray.exceptions import RayError
+except ModuleNotFoundError as error:
+    raise MissingExtraError("ray[data]", "ray") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from e2rank_integrations.encoder import E2RankEncoder
+    from e2rank_integrations.indexing.sources import Part, Source
+
+
+@dataclass(frozen=True, slots=True)
+class RayEmbedder:
+    """Embeds parts by actors of Ray Data, to be given to `index_corpus`.
+
+    Each actor reads its parts itself, so all machines must see the corpus under the same path, and have this package.
+    It loads the model, or asks the encoder's `custom_engine`. The vectors come back in the corpus's order; an actor
+    that dies is started again, and its parts are done again.
+
+    Ray is used as it is initialised; else a cluster's address is used, from `address` or the environment's
+    `RAY_ADDRESS`; else Ray is started on this machine and stopped afterwards.
+
+    Args:
+        workers: Actors; each takes a CPU, and a GPU where the encoder's `device` is `cuda`.
+        address: A cluster's, as `ray.init` takes it.
+    """
+
+    workers: int = 1
+    address: str | None = field(default=None, kw_only=True)
+
+    def __call__(self, source: Source, parts: Sequence[Part], encoder: E2RankEncoder) -> Generator[EmbeddedPart]:
+        """The parts, embedded, in their order.
+
+        Raises:
+            E2RankError: the corpus cannot be read, or the engine fails.
+            TransientError: Ray fails.
+        """
+        if not parts:
+            return
+        try:
+            with _initialised(self), _in_order():
+                for batch in self._data(source, parts, encoder).iter_batches(batch_size=None):
+                    yield from map(_unpacked, batch["embedded"])
+        except (RayError, ConnectionError) as error:
+            raise TransientError(
+                f"Ray stopped the job ({type(error).__name__}); the error that caused this one says why"
+            ) from error
+
+    def _data(self, source: Source, parts: Sequence[Part], encoder: E2RankEncoder) -> ray.data.Dataset:
+        # A block for each part: what a dead worker did of a block is done again, and what it holds is one result.
+        rows = ray.data.from_items([{"part": pickle.dumps(part)} for part in parts], override_num_blocks=len(parts))
+        return rows.map_batches(
+            PartEmbedder,
+            fn_constructor_kwargs={"source": source, "encoder": _from_anywhere(encoder)},
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=self.workers),
+            num_gpus=1 if encoder.custom_engine is None and encoder.device.startswith("cuda") else 0,
+        )
+
+
+class PartEmbedder:
+    """An actor: reads and embeds one part at a time.
+
+    Its errors travel as values, since Ray would wrap them and write them into its logs.
+    """
+
+    def __init__(self, source: Source, encoder: E2RankEncoder) -> None:
+        self._source, self._encoder = source, encoder
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        """A part's description to its rows and vectors."""
+        return {"embedded": [pickle.dumps(self._embedded(pickle.loads(part))) for part in batch["part"]]}  # noqa: S301
+
+    def _embedded(self, part: Part) -> EmbeddedPart | E2RankError:
+        try:
+            return embed_part(self._source, part, self._encoder)
+        except E2RankError as error:
+            return error
+
+
+def _unpacked(data: bytes) -> EmbeddedPart:
+    """What an actor of ours sent; Ray itself carries everything as pickles."""
+    embedded: EmbeddedPart | E2RankError = pickle.loads(data)  # noqa: S301
+    if isinstance(embedded, E2RankError):
+        raise embedded
+    return embedded
+
+
+@contextmanager
+def _initialised(options: RayEmbedder) -> Iterator[None]:
+    if ray.is_initialized():
+        yield
+        return
+    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    try:
+        if address == "local":
+            ray.init(
+                address,
+                num_cpus=options.workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
+        else:
+            ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(f"Ray cannot be used at {address!r} ({type(error).__name__})") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _in_order() -> Iterator[None]:
+    """Data sets made here give their blocks in order, and draw no bar beside ours."""
+    context = ray.data.DataContext.get_current()
+    order, bars = context.execution_options.preserve_order, context.enable_progress_bars
+    context.execution_options.preserve_order, context.enable_progress_bars = True, False
+    try:
+        yield
+    finally:
+        context.execution_options.preserve_order, context.enable_progress_bars = order, bars
+
+
+def _from_anywhere(encoder: E2RankEncoder) -> E2RankEncoder:
+    """The same encoder in another working directory."""
+    adapter = None if encoder.adapter is None else str(Path(encoder.adapter).absolute())
+    return replace(encoder, model=_absolute(encoder.model), adapter=adapter)
+
+
+def _absolute(model: str) -> str:
+    """A folder wherever it is looked for; a name as it is."""
+    return str(Path(model).absolute()) if Path(model).is_dir() else model

@@ -1,0 +1,233 @@
+"""A corpus: a file of JSON lines, a Parquet file, or a folder of text files; in parts that can each be read alone."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+from e2rank_integrations.errors import InputError
+from e2rank_integrations.evaluation.collection import json_object
+from e2rank_integrations.indexing.rows import Fields, Row, RowError, row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+TEXT_FILES = (".txt", ".md")
+"""Endings of the files of a folder that are documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some rows that follow each other.
+
+    Attributes:
+        number: Of the part in the corpus, from 0.
+        first: Position of its first row.
+        rows: How many.
+        place: Where they begin, as its source counts: a byte, a row group and a row in it, a file.
+    """
+
+    number: int
+    first: int
+    rows: int
+    place: tuple[int, ...]
+
+
+class Source(Protocol):
+    """A corpus. May be pickled, to be read by other processes that see the same files."""
+
+    @property
+    def path(self) -> Path:
+        """The file or the folder."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Which corpus this is, and in which state; another one after a change."""
+        ...
+
+    @property
+    def settings(self) -> str:
+        """What else decides its rows: the names of their fields."""
+        ...
+
+    @property
+    def names(self) -> list[str]:
+        """Names of a row's fields, for messages."""
+        ...
+
+    def parts(self, rows: int) -> Iterator[Part]:
+        """All parts in order, each of up to `rows` rows.
+
+        Raises:
+            InputError: the corpus cannot be read.
+        """
+        ...
+
+    def read(self, part: Part) -> Iterator[Row | RowError]:
+        """The rows of a part, in order.
+
+        Raises:
+            InputError: the corpus cannot be read.
+        """
+        ...
+
+
+def open_source(path: Path, fields: Fields | None = None) -> Source:
+    """The corpus under a path: a folder of text files, a `.parquet` file, or else a file of JSON lines.
+
+    Raises:
+        InputError: nothing is there, or it is not what its name says.
+    """
+    fields, path = fields or Fields(), path.absolute()  # other processes have other working directories
+    if path.is_dir():
+        return FolderSource(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or folder; give a JSONL file, a .parquet file or a folder of texts")
+    if path.suffix == ".parquet":
+        from e2rank_integrations.indexing.parquet import ParquetSource
+
+        return ParquetSource(path, fields)
+    return JsonLines(path, fields)
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """A file with a JSON object on each line, as BEIR's `corpus.jsonl`; positions are those of the lines."""
+
+    path: Path
+    fields: Fields = field(default_factory=Fields)
+
+    @property
+    def identity(self) -> str:
+        """Path, size and time of the last change."""
+        return file_identity(self.path)
+
+    @property
+    def settings(self) -> str:
+        """The names of a row's fields."""
+        return repr(self.fields)
+
+    @property
+    def names(self) -> list[str]:
+        """Those of the first line that is an object."""
+        with opened(self.path) as file:
+            for line in file:
+                try:
+                    return list(json_object(line.decode("utf-8-sig")))
+                except ValueError:  # and InputError
+                    continue
+        return []
+
+    def parts(self, rows: int) -> Iterator[Part]:
+        """See `Source.parts`; a part's rows are its lines, blank ones included."""
+        number, first, place = 0, 1, 0
+        with opened(self.path) as file:
+            while count := sum(1 for _ in islice(file, rows)):
+                yield Part(number, first, count, (place,))
+                number, first, place = number + 1, first + count, file.tell()
+
+    def read(self, part: Part) -> Iterator[Row | RowError]:
+        """See `Source.read`; blank lines are no rows."""
+        with opened(self.path) as file:
+            file.seek(part.place[0])
+            for position, line in enumerate(islice(file, part.rows), start=part.first):
+                if line.strip():
+                    yield self._row(position, line)
+
+    def _row(self, position: int, line: bytes) -> Row | RowError:
+        try:
+            text = line.decode("utf-8-sig" if position == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            return RowError(position, None, f"expected UTF-8, found byte 0x{line[error.start]:02X}")
+        try:
+            return row_of(position, json_object(text), self.fields)
+        except InputError as error:
+            return RowError(position, None, str(error))
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """The text files of a folder and its subfolders; a file's id is its path in the folder. In the paths' order."""
+
+    path: Path
+
+    @property
+    def identity(self) -> str:
+        """Path, number of files, and a digest of their names, sizes and times of the last change."""
+        files = self._files
+        digest = hashlib.sha256()
+        for name in files:
+            digest.update(f"{name!r} {file_identity(self.path / name)}\n".encode())
+        return f"{self.path.resolve()}, {len(files)} files, {digest.hexdigest()}"
+
+    @property
+    def settings(self) -> str:
+        """Which files are rows."""
+        return " ".join(TEXT_FILES)
+
+    @property
+    def names(self) -> list[str]:
+        """A file has none."""
+        return []
+
+    @cached_property
+    def _files(self) -> list[str]:
+        found = (path for path in self.path.rglob("*") if path.suffix.lower() in TEXT_FILES and path.is_file())
+        files = sorted(path.relative_to(self.path).as_posix() for path in found)
+        if not files:
+            raise InputError(f"{self.path}: expected files that end in {' or '.join(TEXT_FILES)}, found none")
+        return files
+
+    def parts(self, rows: int) -> Iterator[Part]:
+        """See `Source.parts`."""
+        for number, start in enumerate(range(0, len(self._files), rows)):
+            yield Part(number, start + 1, min(rows, len(self._files) - start), (start,))
+
+    def read(self, part: Part) -> Iterator[Row | RowError]:
+        """See `Source.read`."""
+        (start,) = part.place
+        for position, name in enumerate(self._files[start : start + part.rows], start=part.first):
+            yield self._row(position, name)
+
+    def _row(self, position: int, name: str) -> Row | RowError:
+        try:
+            text = (self.path / name).read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            return RowError(position, name, f"expected UTF-8, found byte 0x{error.object[error.start]:02X}")
+        except OSError as error:
+            return RowError(position, name, f"the file cannot be read ({type(error).__name__})")
+        return row_of(position, {"path": name, "text": text}, Fields(id="path"))
+
+
+def file_identity(path: Path) -> str:
+    """Path, size and time of the last change of a file.
+
+    Raises:
+        InputError: it is not there.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return f"{path.resolve()}, {found.st_size} bytes, changed at {found.st_mtime_ns} ns"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to read, whose faults are said as `InputError`."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be read ({type(error).__name__})")

@@ -1,0 +1,189 @@
+"""`e2rank index` from its options to its exit status."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2rank_integrations import E2RankEncoder, cli
+from e2rank_integrations.engines.remote import RemoteEngine
+from e2rank_integrations.errors import NonFiniteError
+from e2rank_integrations.indexing import command
+from e2rank_integrations.indexing.manifest import Manifest
+from tests.indexing.conftest import COLLECTION, Place, expect_same, rows, write_lines
+from tests.support.engines import Failing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def options(place: Place, qwen_encoder: E2RankEncoder) -> list[str]:
+    model = ["--model", qwen_encoder.model, "--device", "cpu", "--dtype", "float32"]
+    store = ["--chroma", str(place.chroma), "--collection", COLLECTION]
+    return ["index", str(place.corpus), *store, *model, "--rows-per-part", "3"]
+
+
+def test_all_rows_indexed(
+    place: Place, options: list[str], qwen_encoder: E2RankEncoder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 0 and what came of it, twice; the manifest is beside the corpus, and no list of errors."""
+    assert cli.main(options) == 0
+    assert capsys.readouterr().out.startswith("10 rows indexed in ")
+    assert cli.main(options) == 0
+    assert "10 rows were indexed before" in capsys.readouterr().out
+    other = replace(place, chroma=place.chroma / "other")
+    other.index(qwen_encoder)
+    expect_same(place.records(), other.records(), tolerance=1e-6)
+    beside = {path.name for path in place.corpus.parent.glob("corpus.*")}
+    assert beside == {"corpus.jsonl", f"corpus.jsonl.{COLLECTION}.manifest"}
+
+
+def test_rows_that_cannot_be_used_are_listed(
+    place: Place, options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Status 1, the others are indexed, and the file is named, in later runs, too; without errors it is gone."""
+    write_lines(place.corpus, [*rows(4), "{", {"_id": "d1", "text": "Again"}])
+    for _ in range(2):
+        assert cli.main(options) == 1
+        printed = capsys.readouterr()
+        assert "2 of 6 rows could not be used" in printed.out
+        listed = tmp_path / f"corpus.jsonl.{COLLECTION}.errors.jsonl"
+        assert str(listed) in printed.err
+        found = [json.loads(line) for line in listed.read_text().splitlines()]
+        assert found == [
+            {"position": 5, "id": None, "reason": "expected a JSON object (JSONDecodeError)"},
+            {"position": 6, "id": "d1", "reason": "the id is that of position 1, too"},
+        ]
+    assert len(place.records()) == 4
+    write_lines(place.corpus, rows(4))
+    assert cli.main([*options, "--restart"]) == 0
+    assert not listed.exists()
+
+
+def test_the_list_goes_where_it_is_asked_for(place: Place, options: list[str], tmp_path: Path) -> None:
+    """Also where it is empty, so that a script can read it."""
+    asked = tmp_path / "deep" / "errors.jsonl"
+    assert cli.main([*options, "--errors", str(asked), "--manifest", str(tmp_path / "own")]) == 0
+    assert asked.read_text() == ""
+    assert (tmp_path / "own").is_file()
+
+
+def test_a_new_index_fits_the_searches_to_come(place: Place, options: list[str]) -> None:
+    """Its HNSW looks at twice the candidates that they fetch, by cosine."""
+    assert cli.main([*options, "--fetch-k", "150"]) == 0
+    with place.store() as store:
+        hnsw = store._collection._model.configuration_json["hnsw"]
+    assert (hnsw["ef_search"], hnsw["space"]) == (300, "cosine")
+
+
+def test_restart_begins_again(place: Place, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """After a change of the corpus, which is refused without it."""
+    assert cli.main(options) == 0
+    write_lines(place.corpus, rows(12))
+    assert cli.main(options) == 2
+    assert "--restart" in capsys.readouterr().err
+    assert cli.main([*options, "--restart"]) == 0
+    assert capsys.readouterr().out.startswith("12 rows indexed in ")
+    assert len(place.records()) == 12
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--id-field", "key"], "no id under 'key'); its fields are '_id', 'title', 'text', 'year'"),
+        (["--text-field", "body"], "no text under 'body'"),
+        (["--chroma-header", "Authorization=E2RANK_NO_SUCH_VARIABLE"], "--chroma-header"),
+        (["--chroma-header", "Authorization"], "--chroma-header"),
+        (["--collection", "no name!"], "Chroma failed"),
+        (["--chroma", "http://127.0.0.1:9"], "cannot be reached"),
+        (["--model", "no/such/folder"], "no/such/folder"),
+        (["--errors", "/dev/null/errors.jsonl"], "cannot be written"),
+    ],
+)
+def test_what_cannot_be_used_is_status_two(
+    options: list[str], more: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the reason on stderr, and nothing on stdout."""
+    assert cli.main([*options, *more]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ")
+    assert words in printed.err
+    assert printed.out == ""
+
+
+def test_an_engine_that_fails_is_status_two_and_says_how_to_go_on(
+    options: list[str], qwen_encoder: E2RankEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command goes on behind what is done."""
+    engine = Failing(qwen_encoder.engine, NonFiniteError("NaN"))
+    engine.fails = lambda _: len(engine.calls) == 2
+    monkeypatch.setattr(command, "_encoder", lambda _: replace(qwen_encoder, custom_engine=engine))
+    assert cli.main(options) == 2
+    assert "error: NaN\n3 rows are indexed; run the same again" in capsys.readouterr().err
+    assert cli.main(options) == 0
+    assert "7 rows indexed in" in capsys.readouterr().out
+
+
+def test_a_killed_command_goes_on(place: Place, options: list[str], qwen_encoder: E2RankEncoder) -> None:
+    """SIGKILL in the midst of it, then the same command again: every row once, as if nothing had been."""
+    write_lines(place.corpus, rows(90))
+    path = place.corpus.with_name(f"corpus.jsonl.{COLLECTION}.manifest")
+    shell = [sys.executable, "-m", "e2rank_integrations.cli", *options]
+    process = subprocess.Popen(shell, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        wait_for_changes(path, 5, process)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == -signal.SIGKILL
+    with Manifest(path) as manifest:
+        assert 0 < manifest.done.written < 90
+    killed = len(place.records())
+    assert 0 < killed < 90
+    assert cli.main(options) == 0
+    other = replace(place, chroma=place.chroma / "other", rows_per_part=90)
+    other.index(qwen_encoder)
+    expect_same(place.records(), other.records(), tolerance=1e-6)
+
+
+def wait_for_changes(path: Path, count: int, process: subprocess.Popen[bytes]) -> None:
+    """Until a file was seen in some states, so that its process is at work."""
+    seen: set[int] = set()
+    deadline = time.monotonic() + PATIENCE
+    while len(seen) < count and time.monotonic() < deadline and process.poll() is None:
+        if path.exists():
+            seen.add(path.stat().st_mtime_ns)
+        time.sleep(0.002)
+    assert len(seen) >= count, "the command ended, or never began"
+
+
+def test_a_server_is_asked_for_by_options(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key comes from the environment, and the encoder does not show it."""
+    monkeypatch.setenv("E2RANK_API_KEY", "sk-secret")
+    asked = [*options, "--base-url", "http://127.0.0.1:9/v1", "--served-model", "tiny"]
+    encoder = command._encoder(cli._parser().parse_args(asked))
+    assert isinstance(encoder.custom_engine, RemoteEngine)
+    assert (encoder.custom_engine.base_url, encoder.custom_engine.model) == ("http://127.0.0.1:9/v1", "tiny")
+    assert "sk-secret" not in repr(encoder)
+    with pytest.raises(SystemExit):
+        cli.main([*options, "--api-key", "sk-secret"])
+
+
+def test_ray_is_asked_for_by_options(options: list[str]) -> None:
+    """And only then imported."""
+    pytest.importorskip("ray", reason="the ray extra is not installed")
+    from e2rank_integrations.indexing.ray import RayEmbedder
+
+    asked = [*options, "--engine", "ray", "--workers", "3", "--ray-address", "ray://head:1"]
+    parsed = cli._parser().parse_args(asked)
+    assert command._embedder(parsed) == RayEmbedder(3, address="ray://head:1")

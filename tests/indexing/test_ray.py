@@ -1,0 +1,110 @@
+"""The same job by Ray Data: the same records, a killed worker notwithstanding."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from e2rank_integrations.errors import MissingExtraError, NonFiniteError
+from e2rank_integrations.indexing.embedding import embed_part
+from e2rank_integrations.indexing.sources import open_source
+from tests.indexing.conftest import Place, expect_same, rows, write_lines
+from tests.support.engines import Failing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from e2rank_integrations import E2RankEncoder
+
+pytest.importorskip("ray", reason="the ray extra is not installed")
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def logs() -> Iterator[Path]:
+    """Where Ray writes; its sockets need a short path."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory, qwen_encoder: E2RankEncoder, logs: Path) -> tuple[Path, Any]:
+    """A job of two workers, the first of which is killed at its first part."""
+    folder = tmp_path_factory.mktemp("ray")
+    write_lines(folder / "corpus.jsonl", [*rows(30), "{", {"_id": "d1", "text": "Again"}])
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment |= {"RAY_TMPDIR": str(logs), "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    environment |= {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
+    command = [sys.executable, "-m", "tests.indexing.ray_job", str(folder), qwen_encoder.model]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder, json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_records_are_those_of_the_local_engine(
+    job: tuple[Path, Any], qwen_encoder: E2RankEncoder, tmp_path: Path
+) -> None:
+    """Each row once, the vectors to 1e-6, and the same errors, though a worker died with a part in its hands."""
+    folder, said = job
+    by_ray = Place(folder / "corpus.jsonl", folder / "by-ray", folder / "by-ray.manifest", rows_per_part=4)
+    here = replace(by_ray, chroma=tmp_path / "here", manifest=tmp_path / "here.manifest")
+    report = here.index(qwen_encoder)
+    expect_same(by_ray.records(), here.records(), tolerance=1e-6)
+    assert by_ray.errors() == here.errors()
+    counts = ("rows", "written", "errors", "parts", "tokens", "stored")
+    assert [said["report"][name] for name in counts] == [getattr(report, name) for name in counts]
+    assert (report.rows, report.written) == (32, 30)
+
+
+def test_a_worker_was_killed_at_work(job: tuple[Path, Any]) -> None:
+    """By SIGKILL, and others did its part; Ray is stopped where it was started."""
+    _, said = job
+    (victim,) = said["killed"]
+    assert victim in said["seen"]
+    assert len(said["seen"]) >= 2
+    assert said["running"] is False
+
+
+def test_no_key_is_in_rays_logs(job: tuple[Path, Any], logs: Path) -> None:
+    """The engine travels to the workers with its key, and what Ray writes about that does not hold it."""
+    from tests.indexing.ray_job import KEY
+
+    written = [path for path in logs.rglob("*") if path.is_file()]
+    assert len(written) > 5
+    assert [path for path in written if KEY.encode() in path.read_bytes()] == []
+
+
+def test_an_actors_error_arrives_as_it_is(place: Place, qwen_encoder: E2RankEncoder) -> None:
+    """Typed, and not wrapped by Ray."""
+    from e2rank_integrations.indexing.ray import PartEmbedder, _unpacked
+
+    source = open_source(place.corpus)
+    (part,) = source.parts(99)
+    batch = {"part": [pickle.dumps(part)]}
+    (good,) = PartEmbedder(source, qwen_encoder)(batch)["embedded"]
+    assert _unpacked(good).rows == embed_part(source, part, qwen_encoder).rows
+    failing = replace(qwen_encoder, custom_engine=Failing(qwen_encoder.engine, NonFiniteError("NaN")))
+    (bad,) = PartEmbedder(source, failing)(batch)["embedded"]
+    with pytest.raises(NonFiniteError, match="NaN"):
+        _unpacked(bad)
+
+
+def test_without_ray_the_extra_is_named() -> None:
+    """The command to install it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "ray", None)
+        patch.delitem(sys.modules, "e2rank_integrations.indexing.ray", raising=False)
+        with pytest.raises(MissingExtraError, match=r"e2rank-integrations\[ray\]"):
+            import e2rank_integrations.indexing.ray  # noqa: F401
