@@ -73,13 +73,13 @@ test-hub: $(VENV)/.dev  ## Check the real E2Rank-0.6B against its golden figures
 
 test-lowest: $(LOWEST)/.dev  ## Run the tests with the lowest supported versions
 	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider -W default \
-	    --ignore=tests/benchmarks --ignore=tests/cookbook --ignore=tests/docs
+	    --ignore=tests/benchmarks --ignore=tests/cookbook --ignore=tests/docs --ignore=tests/servers
 
 test-vllm: $(VENV)/.dev $(VLLM)/.ready  ## Run the tests of servers against a real vLLM on the CPU, which takes 2.5 GB
 	E2RANK_VLLM=$(VLLM)/bin/python $(PY) -m pytest tests/servers/test_agreement.py
 
 test-wheel: $(VENV)/.dev  ## Install the wheel into an empty environment with one extra at a time, and use it there
-	$(PY) -m pytest -m wheel tests/packaging
+	$(PY) -m pytest -m wheel -n $(WORKERS) --dist loadgroup tests/packaging
 
 wheel: $(VENV)/.dev  ## Build dist/*.whl
 	$(PY) -m build --wheel --outdir dist .
