@@ -143,6 +143,8 @@ def test_langchain_needs_langchain_core_alone() -> None:
         ("chromadb", "import e2rank_integrations.stores.chroma", "chroma"),
         ("pyarrow", "import e2rank_integrations.indexing.parquet", "index"),
         ("ray", "import e2rank_integrations.indexing.ray", "ray"),
+        ("httpx", "from e2rank_integrations import RemoteEngine", "remote"),
+        ("orjson", "from e2rank_integrations import RemoteEngine", "remote"),
         ("psycopg", "import e2rank_integrations.stores.pgvector", "pgvector"),
         ("pgvector", "import e2rank_integrations.stores.pgvector", "pgvector"),
         ("bm25s", REQUIRE.format("bm25s"), "evaluation"),
