@@ -16,7 +16,8 @@ EXTRAS := langchain,llama-index,chroma,embedded,evaluation
 # What the tests need besides.
 ALL := $(EXTRAS),train,remote,pgvector,index,ray
 # The first pip that reads dependency groups; the copy that a new environment comes with may be older.
-PIP := -m pip --disable-pip-version-check install --quiet --no-input
+# Modules are compiled when they are first imported, which most never are.
+PIP := -m pip --disable-pip-version-check install --quiet --no-input --no-compile
 NEWER_PIP := $(PIP) 'pip>=25.1'
 
 # Nothing here downloads a model: the default comes from PyPI. `make test-hub` is the exception.

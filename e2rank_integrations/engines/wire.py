@@ -140,7 +140,8 @@ def _units(vectors: Matrix) -> Matrix:
         raise NonFiniteError(
             "the server returned NaN or infinity; start it with another dtype, float32 or bfloat16 rather than float16"
         )
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))[:, None]
+    with np.errstate(over="ignore"):  # far from 1, too
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     far = norms[np.abs(norms - 1) > NORM_TOLERANCE]
     if vectors.shape[1] == 0 or len(far):
         length = far[0] if len(far) else 0.0
@@ -148,5 +149,5 @@ def _units(vectors: Matrix) -> Matrix:
             f"expected vectors of length 1, found {length:.3g}: the server does not normalise, or cuts vectors; start "
             f"it with normalisation, and without a number of dimensions"
         )
-    units: Matrix = (vectors / norms).astype(np.float32)
+    units: Matrix = vectors / norms
     return units

@@ -45,7 +45,7 @@ class Environment:
 
     def install(self, *requirements: str) -> None:
         """Install with this session's pip, which must find everything or fail."""
-        constrained = ("install", "--quiet", "--no-input", "-c", str(CONSTRAINTS), *requirements)
+        constrained = ("install", "--quiet", "--no-input", "--no-compile", "-c", str(CONSTRAINTS), *requirements)
         checked([sys.executable, "-m", "pip", "--python", str(self.python), *constrained])
 
     def run(self, code: str, folder: Path) -> str:
