@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from e2rank_integrations import Candidate, Reranker, Searcher
 from e2rank_integrations.errors import StoreError
-from e2rank_integrations.stores import chroma
 from e2rank_integrations.stores.chroma import ChromaStore
+from e2rank_integrations.stores.chroma import store as reading
 from tests.support.chroma import chroma_server, disk_client, new_collection, server_client, unique_name
 from tests.support.passages import IDS, METADATAS, PASSAGES, QUERIES, TEXTS
 
@@ -271,7 +271,7 @@ def test_ids_are_asked_for_in_parts_that_chroma_takes(
     client: ClientAPI, passage_vectors: Matrix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite bounds the ids of one request; more of them cost more requests, and no record is lost or doubled."""
-    monkeypatch.setattr(chroma, "_IDS_AT_ONCE", 5)
+    monkeypatch.setattr(reading, "_IDS_AT_ONCE", 5)
     collection = new_collection(client, PASSAGES, passage_vectors, metadatas=METADATAS)
     found = ChromaStore(collection).get([*IDS, "missing", *IDS])
     assert {id_: record.text for id_, record in found.items()} == PASSAGES
