@@ -80,7 +80,7 @@ test-vllm: $(VENV)/.dev $(VLLM)/.ready  ## Run the tests of servers against a re
 	E2RANK_VLLM=$(VLLM)/bin/python $(PY) -m pytest tests/servers/test_agreement.py
 
 test-wheel: $(VENV)/.dev  ## Install the wheel into an empty environment with one extra at a time, and use it there
-	$(PY) -m pytest -m wheel -n $(WORKERS) --dist loadgroup tests/packaging
+	$(PY) -m pytest -m wheel tests/packaging
 
 wheel: $(VENV)/.dev  ## Build dist/*.whl
 	$(PY) -m build --wheel --outdir dist .

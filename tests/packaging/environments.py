@@ -16,8 +16,6 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from tests.packaging.examples import ROOT
 
 if TYPE_CHECKING:
@@ -66,12 +64,6 @@ def make(name: str, *under: Environment) -> Environment:
 
 def base() -> Environment:
     """The hard dependencies alone, installed when they, the constraints or the interpreter have changed."""
-    HOME.mkdir(exist_ok=True)
-    with FileLock(HOME / "lock"):  # processes that share the tests share the base
-        return _base()
-
-
-def _base() -> Environment:
     with (ROOT / "pyproject.toml").open("rb") as file:
         dependencies = tomllib.load(file)["project"]["dependencies"]
     wanted = hashlib.sha256(repr((dependencies, CONSTRAINTS.read_bytes(), sys.version)).encode()).hexdigest()

@@ -172,13 +172,7 @@ class Installed:
     environment: Environment
 
 
-# Each environment is made by one process alone, and gone when another extra is asked for there.
-BY_EXTRA = [
-    pytest.param(extra, marks=pytest.mark.xdist_group(extra or "none"), id=extra or "no extra") for extra in EXTRAS
-]
-
-
-@pytest.fixture(scope="session", params=BY_EXTRA)
+@pytest.fixture(scope="session", params=EXTRAS, ids=lambda extra: extra or "no extra")
 def installed(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Installed]:
     """The wheel with one extra."""
     environment = make(request.param or "none", base())
