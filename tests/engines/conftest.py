@@ -9,12 +9,16 @@ import torch
 
 from e2rank_integrations.engines.local import LocalEngine
 from e2rank_integrations.engines.registry import EngineKey
+from tests.support.loopback import loopback_server
 from tests.support.models import save_bare_qwen3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import Any
+
+    from e2rank_integrations import E2RankEncoder
+    from tests.support.loopback import LoopbackServer
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +51,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def shared_server(qwen_encoder: E2RankEncoder) -> Iterator[LoopbackServer]:
+    """One for all tests of the remote engine."""
+    with loopback_server(qwen_encoder.engine) as found:
+        yield found
+
+
+@pytest.fixture
+def server(shared_server: LoopbackServer) -> LoopbackServer:
+    """An honest server that embeds with the tiny Qwen3, and has seen nothing yet."""
+    shared_server.reset()
+    return shared_server

@@ -26,7 +26,7 @@ from e2rank_integrations.errors import (
     UnavailableError,
 )
 from e2rank_integrations.values import TokenInput, Usage
-from tests.support.loopback import MODEL, Handler, LoopbackServer, loopback_server
+from tests.support.loopback import MODEL, Handler, LoopbackServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,22 +37,6 @@ if TYPE_CHECKING:
 TEXTS = ["Apples fall from trees.", "Tea is hot.", "A much longer text about apples, trees and tea. " * 4]
 QUERY = "what falls"
 ROLES = ("document", "query", "listwise")
-
-
-@pytest.fixture(scope="module")
-def shared_server(qwen_encoder: E2RankEncoder) -> Iterator[LoopbackServer]:
-    with loopback_server(qwen_encoder.engine) as found:
-        yield found
-
-
-@pytest.fixture
-def server(shared_server: LoopbackServer) -> LoopbackServer:
-    """An honest server that embeds with the tiny Qwen3, and has seen nothing yet."""
-    shared_server.fault = None
-    shared_server.models = [{"id": MODEL, "owned_by": "vllm", "max_model_len": 40960}]
-    shared_server.requests.clear()
-    shared_server.headers.clear()
-    return shared_server
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from e2rank_integrations.errors import (
     TransientError,
     UnavailableError,
 )
-from tests.support.loopback import Handler, LoopbackServer, encoded, loopback_server
+from tests.support.loopback import Handler, LoopbackServer, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -229,13 +229,6 @@ def unit(row: np.ndarray) -> np.ndarray:
     return row / np.linalg.norm(row)
 
 
-@pytest.fixture(scope="module")
-def server(qwen_encoder: E2RankEncoder) -> Iterator[LoopbackServer]:
-    """One that embeds with the tiny Qwen3."""
-    with loopback_server(qwen_encoder.engine) as found:
-        yield found
-
-
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries come at once."""
@@ -246,7 +239,6 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def remote(server: LoopbackServer, qwen_encoder: E2RankEncoder) -> Iterator[E2RankEncoder]:
     """An encoder on that server, which was in order when it began."""
-    server.fault = None
     engine = RemoteEngine(server.url, api_key=KEY, retries=RETRIES, timeout=30.0)
     encoder = replace(qwen_encoder, custom_engine=engine)
     encoder.encode_queries([QUERY])

@@ -38,22 +38,6 @@ QUERY = "what falls"
 SHORT = [TokenInput((5, 6, 7), "document")]
 
 
-@pytest.fixture(scope="module")
-def shared_server(qwen_encoder: E2RankEncoder) -> Iterator[LoopbackServer]:
-    with loopback_server(qwen_encoder.engine) as found:
-        yield found
-
-
-@pytest.fixture
-def server(shared_server: LoopbackServer) -> LoopbackServer:
-    """An honest server that has seen nothing yet."""
-    shared_server.fault = None
-    shared_server.models = [{"id": MODEL, "owned_by": "vllm"}]
-    for seen in (shared_server.requests, shared_server.headers, shared_server.asked):
-        seen.clear()
-    return shared_server
-
-
 @pytest.fixture
 def engine(server: LoopbackServer) -> Iterator[RemoteEngine]:
     engine = RemoteEngine(server.url)

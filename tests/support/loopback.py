@@ -35,13 +35,17 @@ class LoopbackServer(ThreadingHTTPServer):
     def __init__(self, engine: Engine) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.engine = engine
+        self.stopped = threading.Event()
+        self.reset()
+
+    def reset(self) -> None:
+        """Be honest, and forget what was asked."""
         self.fault: Fault | None = None
         self.models: list[dict[str, Any]] = [{"id": MODEL, "owned_by": "vllm", "max_model_len": 40960}]
+        self.listing = 200
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.asked: list[str] = []
-        self.listing = 200
-        self.stopped = threading.Event()
 
     @property
     def url(self) -> str:
