@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictFloat, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, SkipValidation, StrictFloat, StrictInt, model_validator
 
 from e2rank_integrations.bundle import bundle_of
 from e2rank_integrations.caches.base import DocumentCache
@@ -69,7 +69,7 @@ class ModelFields(BaseModel):
     template: str | ListwiseTemplate | None = None
     """The listwise message by name (`paper`, `readme`, `training`, `insertrank`) or your own; None: the profile's."""
 
-    custom_engine: InstanceOf[Engine] | None = Field(default=None, repr=False, exclude=True)
+    custom_engine: SkipValidation[Engine] | None = Field(default=None, repr=False, exclude=True)
     """Where to run the model instead of in this process, a `RemoteEngine` for one; weights need not be here."""
 
     document_cache: InstanceOf[DocumentCache] | None = Field(default=None, repr=False, exclude=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from e2rank_integrations.values import Encoded, TokenInput
 
 
-@runtime_checkable
 class Engine(Protocol):
     """Embeds inputs in this process or elsewhere. Safe to share between threads."""
 

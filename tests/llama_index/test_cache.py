@@ -227,9 +227,9 @@ async def test_the_files_are_not_read_in_the_event_loop(
     threads: list[threading.Thread] = []
     resolve = checkpoint.resolve
 
-    def watched_resolve(*given: Any) -> checkpoint.Checkpoint:
+    def watched_resolve(*given: Any, **options: Any) -> checkpoint.Checkpoint:
         threads.append(threading.current_thread())
-        return resolve(*given)
+        return resolve(*given, **options)
 
     monkeypatch.setattr(checkpoint, "resolve", watched_resolve)
     embed_model = E2RankEmbedding(encoder=replace(encoder), embeddings_cache=kept)

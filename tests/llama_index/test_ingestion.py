@@ -111,7 +111,7 @@ def test_what_changes_vectors_recomputes(
 ) -> None:
     """Another model, instruction, or anything of the profile is another entry; back again, the old entry serves."""
     files = qwen_encoder.checkpoint
-    monkeypatch.setattr(checkpoint, "resolve", lambda *_: files)  # names may be invented: no files are looked up
+    monkeypatch.setattr(checkpoint, "resolve", lambda *_, **__: files)  # names may be invented: no files are looked up
     encoder, recording = watched(qwen_encoder)
     embedded(encoder, cache)
     recording.calls.clear()
