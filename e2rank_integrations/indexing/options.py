@@ -25,9 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_corpus(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "corpus", type=Path, help="JSONL file, .parquet file, or folder of .txt and .md files; hidden ones are left out"
-    )
+    parser.add_argument("corpus", type=Path, help="JSONL file, .parquet file, or folder of .txt and .md files")
     group = parser.add_argument_group("corpus; other fields become metadata")
     for name, what in (("id", "id"), ("text", "text"), ("title", "title, if it has one")):
         default = getattr(_FIELDS, name)
@@ -77,7 +75,7 @@ def _add_run(parser: ArgumentParser) -> None:
         "--manifest",
         type=Path,
         metavar="FILE",
-        help="what is done, on a disk of this machine (default: beside the corpus)",
+        help="what is done; on a local disk (default: beside the corpus)",
     )
     group.add_argument("--errors", type=Path, metavar="FILE", help="unused rows, JSONL (default: beside the manifest)")
     group.add_argument("--restart", action="store_true", help="forget what is done, and index every row again")

@@ -46,7 +46,8 @@ class ParquetSource:
         missing = [name for name in (fields.id, fields.text) if name not in self.names]
         if missing:
             raise InputError(
-                f"{self.path}: no column {missing[0]!r}; its columns are {', '.join(map(repr, self.names))}; {_NAME_THEM}"
+                f"{self.path}: no column {missing[0]!r}; its columns are {', '.join(map(repr, self.names))}; "
+                f"{_NAME_THEM}"
             )
         for column in self._file.schema_arrow:
             if column.name in {fields.id, fields.text, fields.title} and not _can_be_kept(column.type):

@@ -70,7 +70,7 @@ class RayEmbedder:
         try:
             with _initialised(self), _in_order():
                 _expect_room(needs)
-                attempts = _Attempts.remote()
+                attempts = ray.remote(_Attempts).options(num_cpus=0).remote()
                 while window:
                     for batch in self._data(source, window, encoder, needs, attempts).iter_batches(batch_size=None):
                         yield from map(_unpacked, batch["embedded"])
@@ -99,7 +99,6 @@ class RayEmbedder:
         )
 
 
-@ray.remote(num_cpus=0)
 class _Attempts:
     """Counts how often each part was begun.
 
@@ -161,7 +160,7 @@ def _needs(encoder: E2RankEncoder) -> dict[str, int]:
 
 def _expect_room(needs: dict[str, int]) -> None:
     """Refuse what Ray would wait for without end."""
-    there = ray.cluster_resources()
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for name, count in needs.items():
         if there.get(name, 0) < count:
             raise InputError(

@@ -70,7 +70,7 @@ class RowError:
 
 
 def row_of(position: int, values: Mapping[str, Any], fields: Fields, unread: tuple[str, ...] = ()) -> Row | RowError:
-    """A document from a row's fields, or what is wrong with it; `unread` are names of fields that were left out before."""
+    """A document from a row's fields, or what is wrong with it; `unread` are names of fields left out before."""
     id_ = None
     try:
         id_ = _id(values.get(fields.id), fields.id)

@@ -202,7 +202,7 @@ class FolderSource:
     @cached_property
     def _files(self) -> list[str]:
         found = list(_visible(self.path))
-        files = [path for path in found if path.is_dir() or path.suffix.lower() in TEXT_FILES and path.is_file()]
+        files = [path for path in found if path.is_dir() or (path.suffix.lower() in TEXT_FILES and path.is_file())]
         if not files:
             tables = sorted({path.suffix for path in found if path.suffix.lower() in _FILES_OF_ROWS})
             hint = f"; it holds {' and '.join(tables)} files: give them one at a time" if tables else ""
