@@ -8,6 +8,7 @@ import pickle
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("ray[data]", "ray") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from e2rank_integrations.encoder import E2RankEncoder
     from e2rank_integrations.indexing.sources import Part, Source
@@ -70,7 +71,7 @@ class RayEmbedder:
         try:
             with _initialised(self), _in_order():
                 _expect_room(needs)
-                attempts = ray.remote(_Attempts).options(num_cpus=0).remote()
+                attempts = partial(_begun, ray.remote(_Attempts).options(num_cpus=0).remote())
                 while window:
                     for batch in self._data(source, window, encoder, needs, attempts).iter_batches(batch_size=None):
                         yield from map(_unpacked, batch["embedded"])
@@ -86,7 +87,7 @@ class RayEmbedder:
         parts: Sequence[Part],
         encoder: E2RankEncoder,
         needs: dict[str, int],
-        attempts: Any,  # noqa: ANN401 - an actor's handle
+        attempts: Callable[[int], int],
     ) -> ray.data.Dataset:
         # A block for each part: what a dead worker did of a block is done again, and what it holds is one result.
         rows = ray.data.from_items([{"part": pickle.dumps(part)} for part in parts], override_num_blocks=len(parts))
@@ -114,13 +115,18 @@ class _Attempts:
         return self._begun[part]
 
 
+def _begun(attempts: Any, part: int) -> int:  # noqa: ANN401 - the handle of an actor
+    """How often a part was begun, this time included."""
+    return int(ray.get(attempts.begin.remote(part)))
+
+
 class PartEmbedder:
     """An actor: reads and embeds one part at a time.
 
     Its errors travel as values, since Ray would wrap them and write them into its logs.
     """
 
-    def __init__(self, source: Source, encoder: E2RankEncoder, attempts: Any) -> None:  # noqa: ANN401 - a handle
+    def __init__(self, source: Source, encoder: E2RankEncoder, attempts: Callable[[int], int]) -> None:
         self._source, self._encoder, self._attempts = source, encoder, attempts
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
@@ -128,7 +134,7 @@ class PartEmbedder:
         return {"embedded": [pickle.dumps(self._embedded(pickle.loads(part))) for part in batch["part"]]}  # noqa: S301
 
     def _embedded(self, part: Part) -> EmbeddedPart | E2RankError:
-        if ray.get(self._attempts.begin.remote(part.number)) > _ATTEMPTS:
+        if self._attempts(part.number) > _ATTEMPTS:
             return _ends_its_worker(part)
         try:
             return embed_part(self._source, part, self._encoder)
