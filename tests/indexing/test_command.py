@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,12 +21,10 @@ from e2rank_integrations.errors import InputError, NonFiniteError
 from e2rank_integrations.indexing import command
 from e2rank_integrations.indexing.manifest import Manifest
 from tests.indexing.conftest import COLLECTION, Place, expect_same, rows, write_lines
-from tests.stores.conftest import other_qwen  # noqa: F401 - a fixture
 from tests.support.engines import Failing, Recording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from e2rank_integrations.values import Encoded, TokenInput
 
@@ -208,7 +206,7 @@ def test_the_default_manifest_is_one_stores(options: list[str], monkeypatch: pyt
         asked = [*options, "--chroma", where, "--collection", collection]
         return command._manifest(cli._parser().parse_args(asked)).name
 
-    assert name("index") == name("./other/../index") == name(os.path.abspath("index"))
+    assert name("index") == name("./other/../index") == name(str(Path("index").resolve()))
     assert name("http://a:1") == name("http://a:1/")
     assert len({name("index"), name("other"), name("http://a:1"), name("http://a:2"), name("index", "d")}) == 5
     monkeypatch.setenv("RAY_ADDRESS", "head:1")
@@ -236,18 +234,6 @@ def test_names_that_cannot_be_printed_are_escaped(
     terminal.seek(0)
     assert r"'\ud800', '\u65e5\u672c'" in terminal.read()
     assert len((tmp_path / "errors").read_text().splitlines()) == 1
-
-
-def test_a_store_that_is_refused_keeps_the_manifest(
-    place: Place, options: list[str], request: pytest.FixtureRequest
-) -> None:
-    """A restart with another model begins nothing, and forgets nothing."""
-    assert cli.main(options) == 0
-    (path,) = place.corpus.parent.glob("*.manifest")
-    other = request.getfixturevalue("other_qwen").model
-    assert cli.main([*options, "--restart", "--model", other]) == 2
-    with Manifest(path) as manifest:
-        assert manifest.done.written == 10
 
 
 def test_a_server_is_probed_before_its_first_row(

@@ -125,7 +125,7 @@ def test_a_store_that_lost_what_was_written_is_refused(place: Place, qwen_encode
     place.index(qwen_encoder)
     with place.store() as store:
         if deleted == "the collection":
-            store._client.delete_collection(COLLECTION)
+            store._collection._client.delete_collection(COLLECTION)
         else:
             store._collection.delete(ids=list(place.records())[: 3 if deleted == "some records" else None])
     with pytest.raises(StoreError, match="--restart"):
