@@ -58,16 +58,15 @@ def test_the_records_are_those_of_the_local_engine(
     job: tuple[Path, Any], qwen_encoder: E2RankEncoder, tmp_path: Path
 ) -> None:
     """Each row once, the vectors to 1e-6, and the same errors, though a worker died with a part in its hands."""
-    folder, said = job
+    folder, _ = job
     by_ray = Place(folder / "corpus.jsonl", folder / "by-ray", folder / "by-ray.manifest", rows_per_part=4)
+    again = by_ray.index(qwen_encoder)  # the part that Ray's workers could not do
+    assert (again.skipped_before, again.written) == (14, 1)
     here = replace(by_ray, chroma=tmp_path / "here", manifest=tmp_path / "here.manifest")
     report = here.index(qwen_encoder)
     expect_same(by_ray.records(), here.records(), tolerance=1e-6)
     assert by_ray.errors() == here.errors()
-    counts = ("rows", "errors", "stored")
-    assert [said["report"][name] for name in counts] == [getattr(report, name) for name in counts]
-    assert (report.rows, report.written) == (17, 15)
-    assert (said["report"]["skipped_before"], said["report"]["written"]) == (14, 1)
+    assert (again.rows, again.errors, again.stored) == (report.rows, report.errors, report.stored) == (17, 2, 15)
 
 
 def test_a_worker_was_killed_at_work(job: tuple[Path, Any]) -> None:
@@ -80,9 +79,9 @@ def test_a_worker_was_killed_at_work(job: tuple[Path, Any]) -> None:
 
 
 def test_a_part_that_ends_its_workers_ends_the_job(job: tuple[Path, Any]) -> None:
-    """After three of them, and not never; what came before it is kept, and how to go on is said."""
+    """After the third of them, and not never; what came before it is kept, and how to go on is said."""
     _, said = job
-    assert len(said["ended"]) == 3
+    assert len(said["ended"]) == 1
     name, text, *notes = said["given up"]
     assert name == "TransientError"
     assert "positions 17 to 17 ended their worker 3 times" in text
