@@ -8,6 +8,8 @@ import re
 import sys
 from dataclasses import asdict
 from functools import partial
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2rank_integrations.encoder import E2RankEncoder
@@ -19,37 +21,39 @@ from e2rank_integrations.indexing.manifest import Manifest
 from e2rank_integrations.indexing.options import RAY, add_arguments
 from e2rank_integrations.indexing.rows import Fields
 from e2rank_integrations.indexing.sources import open_source
+from e2rank_integrations.probe import probe
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from pathlib import Path
+    from typing import TextIO
 
     from e2rank_integrations.indexing.embedding import Embedder
     from e2rank_integrations.indexing.report import IndexReport
+    from e2rank_integrations.stores.base import WritableStore
     from e2rank_integrations.stores.chroma import ChromaStore
 
 __all__ = ["add_arguments", "run"]
 
-ROWS_FAILED = 1
-"""Exit status where all is done but rows that could not be used."""
+ROWS_FAILED = 3
+"""Exit status where all is done but rows that could not be used; Python itself ends with 1 after a fault."""
 
 
 def run(options: Namespace) -> int:
-    """Index, print what came of it, and list the rows that could not be used.
+    """Index, list the rows that could not be used, and print what came of it.
 
     Raises:
         E2RankError: an option, the corpus, the model or the store cannot be used.
     """
+    _expect_usable(options)
     source = open_source(options.corpus, Fields(options.id_field, options.text_field, options.title_field))
     encoder = _encoder(options)
     path = options.manifest or _manifest(options)
     if options.errors:
         expect_writable(options.errors)
     with Manifest(path) as manifest:
-        if options.restart:
-            manifest.restart()
         store = _store(options, encoder)
         try:
+            _probe(options, encoder, store)
             report = index_corpus(
                 source,
                 encoder,
@@ -57,17 +61,51 @@ def run(options: Namespace) -> int:
                 manifest,
                 embedder=_embedder(options),
                 rows_per_part=options.rows_per_part,
+                restart=options.restart,
                 progress=sys.stderr.isatty(),
             )
         finally:
             store.close()
-        return _say(report, manifest, options.errors, path.with_suffix(".errors.jsonl"))
+        listed = _listed(report, manifest, options.errors, path.with_name(f"{path.name}.errors.jsonl"))
+    _print(f"{report}\n", sys.stdout)
+    if report.errors:
+        _print(f"rows that could not be used: see {listed}\n", sys.stderr)
+    return ROWS_FAILED if report.errors else 0
+
+
+def _expect_usable(options: Namespace) -> None:
+    """Refuse options that would be without effect, or would fail after the work."""
+    if options.engine != RAY and (options.workers is not None or options.ray_address is not None):
+        raise InputError("--workers, --ray-address: they are Ray's; give --engine ray, too")
+    if _on_a_server(options) and (options.device, options.dtype) != ("auto", "auto"):
+        raise InputError("--device, --dtype: a server embeds, which has its own; leave them out beside --base-url")
+    if not _on_a_server(options) and options.no_probe:
+        raise InputError("--no-probe: there is no server to be probed; give --base-url, too")
+    address = options.ray_address or os.environ.get("RAY_ADDRESS") or "local"
+    if options.engine == RAY and address != "local" and options.manifest is None:
+        raise InputError(
+            "--manifest: expected a file on a disk of this machine, since a cluster's corpus may be on a shared one, "
+            "where two jobs would not see that they write the same manifest"
+        )
+
+
+def _on_a_server(options: Namespace) -> bool:
+    return options.base_url is not None or options.served_model is not None
 
 
 def _manifest(options: Namespace) -> Path:
+    """Beside the corpus, another one for each collection of each store."""
     corpus: Path = options.corpus.resolve()
+    where: str = options.chroma
+    store = where.rstrip("/") if re.match("https?://", where) else repr(Path(where).resolve())
     collection = re.sub(r"[^\w.-]", "_", options.collection)
-    return corpus.with_name(f"{corpus.name}.{collection}.manifest")
+    return corpus.with_name(f"{corpus.name}.{collection}.{sha256(store.encode()).hexdigest()[:8]}.manifest")
+
+
+def _probe(options: Namespace, encoder: E2RankEncoder, store: WritableStore) -> None:
+    """Check a server before its first vectors; those of a filled collection are compared with it anyhow."""
+    if encoder.custom_engine is not None and not options.no_probe and store.count() == 0:
+        _print(f"{probe(encoder)}\n", sys.stderr)
 
 
 def _encoder(options: Namespace) -> E2RankEncoder:
@@ -79,7 +117,7 @@ def _encoder(options: Namespace) -> E2RankEncoder:
         device=options.device,
         dtype=options.dtype,
     )
-    if options.base_url is None and options.served_model is None:
+    if not _on_a_server(options):
         return encoder()
     from e2rank_integrations.engines.remote import RemoteEngine
 
@@ -111,17 +149,20 @@ def _embedder(options: Namespace) -> Embedder:
         return embed_here
     from e2rank_integrations.indexing.ray import RayEmbedder
 
-    return RayEmbedder(options.workers, address=options.ray_address)
+    return RayEmbedder(options.workers or 1, address=options.ray_address)
 
 
-def _say(report: IndexReport, manifest: Manifest, asked: Path | None, default: Path) -> int:
-    sys.stdout.write(f"{report}\n")
-    errors = asked or default
+def _listed(report: IndexReport, manifest: Manifest, asked: Path | None, default: Path) -> Path:
+    """Write the rows that could not be used, if there are any or a file is asked for; and where."""
     default.unlink(missing_ok=True)  # that of an earlier run
+    path = asked or default
     if asked or report.errors:
-        with written_whole(errors) as part, part.open("w", encoding="utf-8") as file:
+        with written_whole(path) as part, part.open("w", encoding="utf-8") as file:
             file.writelines(f"{json.dumps(asdict(error), ensure_ascii=False)}\n" for error in manifest.errors())
-    if not report.errors:
-        return 0
-    sys.stderr.write(f"rows that could not be used: see {errors}\n")
-    return ROWS_FAILED
+    return path
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Write a text, with escapes for what the terminal's encoding lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from e2rank_integrations.indexing.rows import Row, RowError
 from e2rank_integrations.text.cuts import Cuts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from e2rank_integrations.encoder import E2RankEncoder
     from e2rank_integrations.indexing.sources import Part, Source
-    from e2rank_integrations.values import Matrix, TokenInput
+    from e2rank_integrations.values import Encoded, Matrix, TokenInput
 
-    Embedder = Callable[[Source, Sequence[Part], E2RankEncoder], Generator["EmbeddedPart"]]
+    Embedder = Callable[[Source, Iterable[Part], E2RankEncoder], Generator["EmbeddedPart"]]
     """Embeds parts and gives them back in their order."""
+
+_ROWS_HERE = 128  # embedded between two looks at whether to stop: enough to be batched by length
+_ROWS_ELSEWHERE = 512  # enough to keep every connection to a server busy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,32 +48,56 @@ class EmbeddedPart:
     cut: int
 
 
-def embed_part(source: Source, part: Part, encoder: E2RankEncoder) -> EmbeddedPart:
+def embed_part(source: Source, part: Part, encoder: E2RankEncoder, stop: Event | None = None) -> EmbeddedPart:
     """Read a part and embed its rows.
+
+    Args:
+        source: See `open_source`.
+        part: One of its parts.
+        encoder: Embeds the rows, some at a time.
+        stop: Ends it before the next rows, once it is set.
 
     Raises:
         E2RankError: the corpus cannot be read, or the engine fails.
+        CancelledError: `stop` is set.
     """
     read = list(source.read(part))
     rows = tuple(row for row in read if isinstance(row, Row))
-    cuts = Cuts(encoder.writer.document_cap)
-    encoded = encoder.run([_input(row.text, encoder, cuts) for row in rows])
     errors = tuple(row for row in read if isinstance(row, RowError))
-    return EmbeddedPart(part, rows, encoded.vectors, errors, encoded.usage.tokens, cuts.cut)
+    cuts = Cuts(encoder.writer.document_cap)
+    encoded = list(_encoded(rows, encoder, cuts, stop or Event()))
+    vectors = np.concatenate([some.vectors for some in encoded])
+    return EmbeddedPart(part, rows, vectors, errors, sum(some.usage.tokens for some in encoded), cuts.cut)
 
 
-def embed_here(source: Source, parts: Sequence[Part], encoder: E2RankEncoder) -> Generator[EmbeddedPart]:
+def embed_here(source: Source, parts: Iterable[Part], encoder: E2RankEncoder) -> Generator[EmbeddedPart]:
     """Embed parts one after the other, in this process or by the encoder's own engine.
 
-    The next part is embedded while the caller writes the one before it, and no more than that.
+    The next part is embedded while the caller writes the one before it, and no more than that. Closed, or interrupted,
+    it does not end the part under way.
     """
+    coming: Future[EmbeddedPart] | None = None
+    stop = Event()
     with ThreadPoolExecutor(1, thread_name_prefix="e2rank-index") as pool:
-        coming = [pool.submit(embed_part, source, part, encoder) for part in parts[:1]]
-        for part in parts[1:]:
-            embedded = coming.pop().result()
-            coming.append(pool.submit(embed_part, source, part, encoder))
-            yield embedded
-        yield from (future.result() for future in coming)
+        try:
+            for part in parts:
+                embedded = None if coming is None else coming.result()
+                coming = pool.submit(embed_part, source, part, encoder, stop)
+                if embedded is not None:
+                    yield embedded
+            if coming is not None:
+                yield coming.result()
+        finally:
+            stop.set()
+
+
+def _encoded(rows: Sequence[Row], encoder: E2RankEncoder, cuts: Cuts, stop: Event) -> Iterator[Encoded]:
+    """Some rows at a time; one of nothing where there are none."""
+    size = _ROWS_HERE if encoder.custom_engine is None else _ROWS_ELSEWHERE
+    for start in range(0, max(len(rows), 1), size):
+        if stop.is_set():
+            raise CancelledError
+        yield encoder.run([_input(row.text, encoder, cuts) for row in rows[start : start + size]])
 
 
 def _input(text: str, encoder: E2RankEncoder, cuts: Cuts) -> TokenInput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice, tee
 from typing import TYPE_CHECKING
 
 from e2rank_integrations.errors import InputError, StoreError
@@ -18,7 +19,7 @@ from e2rank_integrations.stores.trust import expect_same_embedding
 from e2rank_integrations.values import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator
 
     from e2rank_integrations.encoder import E2RankEncoder
     from e2rank_integrations.indexing.embedding import EmbeddedPart, Embedder
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 ROWS_PER_PART = 1024
 """Rows that are embedded and written at a time, and done again after a kill."""
 
+_HOPELESS = 1000  # unusable rows with none before them that can be used: the fields are misnamed
+
 
 def index_corpus(
     source: Source,
@@ -40,6 +43,7 @@ def index_corpus(
     *,
     embedder: Embedder = embed_here,
     rows_per_part: int = ROWS_PER_PART,
+    restart: bool = False,
     progress: bool = False,
 ) -> IndexReport:
     """Embed a corpus into a store, going on where the manifest says that an earlier run stopped.
@@ -55,10 +59,12 @@ def index_corpus(
         manifest: Of this job, entered (`with Manifest(path) as manifest`).
         embedder: Who embeds: `embed_here`, or `RayEmbedder`.
         rows_per_part: At least 1.
+        restart: Whether to forget what the manifest says, and index every row again; once the store is known to fit.
         progress: Whether to show a bar on stderr.
 
     Raises:
-        InputError: no row of the first part can be used, or the corpus changed meanwhile.
+        InputError: none of the first 1,000 rows, or of fewer, can be used, or the corpus changed meanwhile. Of the
+            former nothing is kept in the manifest.
         StoreMismatchError: the store holds another model's vectors.
         StoreError: the manifest is another job's, or does not go with what the store holds; or one of them fails.
         TransientError: the engine fails. What is recorded stays, and another call goes on there.
@@ -68,13 +74,12 @@ def index_corpus(
     started, corpus = time.perf_counter(), source.identity
     expect_same_embedding(store, encoder)
     job = Job(corpus, source.settings, encoder.fingerprint.to_json(), str(store.identity), rows_per_part)
+    if restart:
+        manifest.restart()
     before = manifest.start(job)
     _expect_kept(store, before)
-    parts = list(source.parts(rows_per_part))
-    if not parts:
-        raise InputError(f"{source.path}: there is no row in it")
     run = _Run(source, store, manifest, before)
-    run.all(parts[before.parts :], encoder, embedder, progress=progress)
+    run.all(islice(source.parts(rows_per_part), before.parts, None), encoder, embedder, progress=progress)
     if source.identity != corpus:
         raise InputError(f"{source.path}: it changed while it was read; index it again, with --restart")
     return run.report(time.perf_counter() - started)
@@ -100,31 +105,55 @@ class _Run:
     before: Done
     parts: int = 0
     written: int = 0
+    failed: int = 0
     tokens: int = 0
     cut: int = 0
     left_out: dict[str, None] = field(default_factory=dict)
 
-    def all(self, parts: Sequence[Part], encoder: E2RankEncoder, embedder: Embedder, *, progress: bool) -> None:
+    def all(self, parts: Iterator[Part], encoder: E2RankEncoder, embedder: Embedder, *, progress: bool) -> None:
         """Embed and take parts; a failure says how to go on."""
-        rows = range(sum(part.rows for part in parts))
+        expected, given = tee(parts)
+        bar = document_bar(self._rows_to_come(), show=progress)
         try:
-            with document_bar(rows, show=progress) as advance, closing(embedder(self.source, parts, encoder)) as done:
+            with bar as advance, closing(embedder(self.source, given, encoder)) as done:
                 # A part out of its order would be lost: the manifest only counts them.
-                for part, embedded in zip(parts, done, strict=True):
+                for part, embedded in zip(expected, done, strict=True):
                     self._take(part, embedded)
+                    self._expect_any(_HOPELESS)
                     advance(part.rows, embedded.tokens)
+            self._expect_any(0)
         except BaseException as error:
             if not isinstance(error, InputError):
                 rows_now = self.before.written + self.written
                 error.add_note(f"{rows_now:,} rows are indexed; run the same again, and it goes on there")
             raise
 
+    def _rows_to_come(self) -> Iterable[object]:
+        """As many as are left, if the source knows."""
+        rows = self.source.rows
+        return iter(()) if rows is None else range(max(0, rows - self.before.written - self.before.errors))
+
+    def _expect_any(self, after: int) -> None:
+        """Give up, and keep nothing in the manifest, where so many rows could not be used and none could."""
+        if self.before.written + self.written or self.before.errors + self.failed < after:
+            return
+        fault = self._nothing_usable() if self.before.parts + self.parts else "there is no row in it"
+        self.manifest.restart()
+        raise InputError(f"{self.source.path}: {fault}")
+
+    def _nothing_usable(self) -> str:
+        first = next(self.manifest.errors(), None)
+        reason = "they are blank" if first is None else f"position {first.position}: {first.reason}"
+        names = f"; its fields are {', '.join(map(repr, self.source.names))}" if self.source.names else ""
+        return (
+            f"none of the first rows can be used ({reason}){names}; name its fields with --id-field, --text-field and "
+            f"--title-field"
+        )
+
     def _take(self, part: Part, embedded: EmbeddedPart) -> None:
         """Write a part, then say that it is done."""
         if embedded.part != part:
             raise InputError(f"embedder: expected part {part.number}, found part {embedded.part.number}")
-        if part.number == 0 and not embedded.rows:
-            raise _nothing_usable(self.source, embedded.errors)
         known = self.manifest.positions([row.id for row in embedded.rows])
         records, errors = [], list(embedded.errors)
         for row, vector in zip(embedded.rows, embedded.vectors, strict=True):
@@ -135,11 +164,12 @@ class _Run:
                 records.append(_record(row, vector))
         self.store.upsert(records)
         self.manifest.record(part.number, {str(r.id): known[str(r.id)] for r in records}, errors)
-        self._count(embedded, len(records))
+        self._count(embedded, len(records), len(errors))
 
-    def _count(self, embedded: EmbeddedPart, written: int) -> None:
+    def _count(self, embedded: EmbeddedPart, written: int, failed: int) -> None:
         self.parts += 1
         self.written += written
+        self.failed += failed
         self.tokens += embedded.tokens
         self.cut += embedded.cut
         self.left_out.update(dict.fromkeys(name for row in embedded.rows for name in row.left_out))
@@ -164,12 +194,3 @@ class _Run:
 def _record(row: Row, vector: Vector) -> Candidate:
     metadata = {**row.metadata, TEXT_HASH_KEY: text_hash(row.text)}
     return Candidate(row.text, id=row.id, vector=vector, metadata=metadata)
-
-
-def _nothing_usable(source: Source, errors: Sequence[RowError]) -> InputError:
-    first = f"position {errors[0].position}: {errors[0].reason}" if errors else "they are blank"
-    names = f"; its fields are {', '.join(map(repr, source.names))}" if source.names else ""
-    return InputError(
-        f"{source.path}: none of the first rows can be used ({first}){names}; name its fields with --id-field, "
-        f"--text-field and --title-field"
-    )

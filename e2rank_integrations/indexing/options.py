@@ -54,16 +54,28 @@ def _add_model(parser: ArgumentParser) -> None:
     add_encoder_arguments(group)
     group.add_argument("--base-url", metavar="URL", help="server that embeds instead (its key: E2RANK_API_KEY)")
     group.add_argument("--served-model", metavar="NAME", help="the model's name there (default: the only one)")
+    group.add_argument(
+        "--no-probe", action="store_true", help="do not check the server before the first row of a new collection"
+    )
 
 
 def _add_run(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("run; the same command again goes on where it stopped")
     group.add_argument("--engine", choices=(LOCAL, RAY), default=LOCAL, help=f"who embeds (default: {LOCAL})")
-    group.add_argument("--workers", type=count, default=1, metavar="N", help="processes of Ray (default: 1)")
-    group.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster (default: RAY_ADDRESS, or this machine)")
+    group.add_argument("--workers", type=count, metavar="N", help="processes of Ray (default: 1)")
+    group.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="of a cluster (default: RAY_ADDRESS, or this machine); give --manifest beside it",
+    )
     group.add_argument(
         "--rows-per-part", type=count, default=ROWS_PER_PART, metavar="N", help=f"default: {ROWS_PER_PART}"
     )
-    group.add_argument("--manifest", type=Path, metavar="FILE", help="what is done (default: beside the corpus)")
+    group.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="what is done; on a local disk (default: beside the corpus)",
+    )
     group.add_argument("--errors", type=Path, metavar="FILE", help="unused rows, JSONL (default: beside the manifest)")
     group.add_argument("--restart", action="store_true", help="forget what is done, and index every row again")

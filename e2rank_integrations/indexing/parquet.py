@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _AT_ONCE = 1024  # rows that are made Python's own at a time
+_BUFFER = 1 << 20  # bytes of a column that are read ahead
+_INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_KEPT = {"null", "bool", "halffloat", "float", "double", "string", "large_string", "string_view"} | _INTEGERS
 
 
 class ParquetSource:
@@ -35,12 +38,22 @@ class ParquetSource:
         self._file = _opened(path)
         self._group, self._next = -1, 0
         self._rows: Iterator[dict[str, Any] | None] = iter(())
+        self._expect_columns()
+        self._unread = tuple(column.name for column in self._file.schema_arrow if not _can_be_kept(column.type))
+
+    def _expect_columns(self) -> None:
+        fields = self._fields
         missing = [name for name in (fields.id, fields.text) if name not in self.names]
         if missing:
             raise InputError(
-                f"{path}: no column {missing[0]!r}; its columns are {', '.join(map(repr, self.names))}; name those of "
-                f"id, text and title with --id-field, --text-field and --title-field"
+                f"{self.path}: no column {missing[0]!r}; its columns are {', '.join(map(repr, self.names))}; "
+                f"{_NAME_THEM}"
             )
+        for column in self._file.schema_arrow:
+            if column.name in {fields.id, fields.text, fields.title} and not _can_be_kept(column.type):
+                raise InputError(
+                    f"{self.path}: expected text in column {column.name!r}, found {column.type}; {_NAME_THEM}"
+                )
 
     def __reduce__(self) -> tuple[type[ParquetSource], tuple[Path, Fields]]:
         return type(self), (self.path, self._fields)
@@ -60,6 +73,11 @@ class ParquetSource:
         """Its columns."""
         return list(self._file.schema_arrow.names)
 
+    @property
+    def rows(self) -> int:
+        """As its end says."""
+        return int(self._file.metadata.num_rows)
+
     def parts(self, rows: int) -> Iterator[Part]:
         """See `Source.parts`."""
         number, first = 0, 1
@@ -77,7 +95,7 @@ class ParquetSource:
             if values is None:
                 yield RowError(position, None, "expected UTF-8, found other bytes")
             else:
-                yield row_of(position, values, self._fields)
+                yield row_of(position, values, self._fields, self._unread)
 
     def _read(self, group: int, start: int, count: int) -> list[dict[str, Any] | None]:
         if group != self._group or start < self._next:
@@ -90,8 +108,11 @@ class ParquetSource:
             raise InputError(f"{self.path}: row group {group} cannot be read ({type(error).__name__})") from error
 
     def _from_start(self, group: int) -> Iterator[dict[str, Any] | None]:
-        for batch in self._file.iter_batches(batch_size=_AT_ONCE, row_groups=[group]):
-            yield from _values(batch)
+        # Only what can be kept: Python has no dates as early or as late as a file may hold.
+        columns = [name for name in self.names if name not in self._unread]
+        for batch in self._file.iter_batches(batch_size=_AT_ONCE, row_groups=[group], columns=columns):
+            kept = [place for place, column in enumerate(batch.schema) if _can_be_kept(column.type)]
+            yield from _values(batch.select(kept))
 
 
 def _values(batch: pa.RecordBatch) -> list[dict[str, Any] | None]:
@@ -104,8 +125,17 @@ def _values(batch: pa.RecordBatch) -> list[dict[str, Any] | None]:
         return [row for place in range(batch.num_rows) for row in _values(batch.slice(place, 1))]
 
 
+def _can_be_kept(kind: pa.DataType) -> bool:
+    """Whether a column's values may be those of a row's id, text or metadata."""
+    return str(kind.value_type if pa.types.is_dictionary(kind) else kind) in _KEPT
+
+
 def _opened(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        # Without these it holds a whole row group in memory.
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: it cannot be read as a Parquet file ({type(error).__name__})") from error
+
+
+_NAME_THEM = "name those of id, text and title with --id-field, --text-field and --title-field"

@@ -45,7 +45,8 @@ class IndexReport:
         if self.cut:
             lines.append(f"{self.cut:,} texts are longer than the model's cap; their vectors lack the end")
         if self.left_out:
-            lines.append(f"not kept as metadata, being no text, number or truth value: {', '.join(self.left_out)}")
+            names = ", ".join(map(repr, self.left_out))
+            lines.append(f"not kept as metadata, being no text, number or truth value, or by their names: {names}")
         foreign = self.stored - self.written - self.skipped_before
         if foreign > 0:
             lines.append(f"{foreign:,} of the records are not of this corpus as it is now")

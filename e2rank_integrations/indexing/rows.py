@@ -17,7 +17,7 @@ Scalar = str | int | float | bool
 """What a store keeps beside a record."""
 
 _LARGEST = 2**63  # integers of a store are 64 bits wide
-_RESERVED = ("chroma:", "e2rank_")  # Chroma refuses the first, and the second are this package's own
+_RESERVED = ("chroma:", "$", "#", "e2rank_")  # Chroma refuses all but the last, and those are this package's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ class RowError:
     reason: str
 
 
-def row_of(position: int, values: Mapping[str, Any], fields: Fields) -> Row | RowError:
-    """A document from a row's fields, or what is wrong with it."""
+def row_of(position: int, values: Mapping[str, Any], fields: Fields, unread: tuple[str, ...] = ()) -> Row | RowError:
+    """A document from a row's fields, or what is wrong with it; `unread` are names of fields left out before."""
     id_ = None
     try:
         id_ = _id(values.get(fields.id), fields.id)
@@ -80,7 +80,7 @@ def row_of(position: int, values: Mapping[str, Any], fields: Fields) -> Row | Ro
     others = {key: value for key, value in values.items() if key not in {fields.id, fields.text, fields.title}}
     kept = {key: value for key, value in others.items() if _can_be_kept(key, value)}
     left_out = tuple(key for key, value in others.items() if key not in kept and value is not None)
-    return Row(position, id_, text, kept, left_out)
+    return Row(position, id_, text, kept, (*left_out, *unread))
 
 
 def _id(value: object, name: str) -> str:

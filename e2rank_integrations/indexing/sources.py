@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from e2rank_integrations.errors import InputError
@@ -15,11 +17,12 @@ from e2rank_integrations.indexing.rows import Fields, Row, RowError, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
 TEXT_FILES = (".txt", ".md")
 """Endings of the files of a folder that are documents."""
+
+_FILES_OF_ROWS = (".parquet", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ class Source(Protocol):
         """Names of a row's fields, for messages."""
         ...
 
+    @property
+    def rows(self) -> int | None:
+        """How many there are; None where only reading them all would tell."""
+        ...
+
     def parts(self, rows: int) -> Iterator[Part]:
         """All parts in order, each of up to `rows` rows.
 
@@ -90,7 +98,7 @@ def open_source(path: Path, fields: Fields | None = None) -> Source:
         return FolderSource(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder; give a JSONL file, a .parquet file or a folder of texts")
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         from e2rank_integrations.indexing.parquet import ParquetSource
 
         return ParquetSource(path, fields)
@@ -125,6 +133,11 @@ class JsonLines:
                     continue
         return []
 
+    @property
+    def rows(self) -> int | None:
+        """Nobody knows."""
+        return None
+
     def parts(self, rows: int) -> Iterator[Part]:
         """See `Source.parts`; a part's rows are its lines, blank ones included."""
         number, first, place = 0, 1, 0
@@ -154,7 +167,11 @@ class JsonLines:
 
 @dataclass(frozen=True)
 class FolderSource:
-    """The text files of a folder and its subfolders; a file's id is its path in the folder. In the paths' order."""
+    """The text files of a folder and its subfolders; a file's id is its path in the folder. In the paths' order.
+
+    Those whose names begin with a dot are left out, folders too. A link to a folder is not followed, and is a row that
+    cannot be used.
+    """
 
     path: Path
 
@@ -164,7 +181,7 @@ class FolderSource:
         files = self._files
         digest = hashlib.sha256()
         for name in files:
-            digest.update(f"{name!r} {file_identity(self.path / name)}\n".encode())
+            digest.update(f"{name!r} {file_identity(self.path / name)!r}\n".encode())  # escaped: maybe no UTF-8
         return f"{self.path.resolve()}, {len(files)} files, {digest.hexdigest()}"
 
     @property
@@ -177,13 +194,20 @@ class FolderSource:
         """A file has none."""
         return []
 
+    @property
+    def rows(self) -> int:
+        """Its files."""
+        return len(self._files)
+
     @cached_property
     def _files(self) -> list[str]:
-        found = (path for path in self.path.rglob("*") if path.suffix.lower() in TEXT_FILES and path.is_file())
-        files = sorted(path.relative_to(self.path).as_posix() for path in found)
+        found = list(_visible(self.path))
+        files = [path for path in found if path.is_dir() or (path.suffix.lower() in TEXT_FILES and path.is_file())]
         if not files:
-            raise InputError(f"{self.path}: expected files that end in {' or '.join(TEXT_FILES)}, found none")
-        return files
+            tables = sorted({path.suffix for path in found if path.suffix.lower() in _FILES_OF_ROWS})
+            hint = f"; it holds {' and '.join(tables)} files: give them one at a time" if tables else ""
+            raise InputError(f"{self.path}: expected files that end in {' or '.join(TEXT_FILES)}, found none{hint}")
+        return sorted(path.relative_to(self.path).as_posix() for path in files)
 
     def parts(self, rows: int) -> Iterator[Part]:
         """See `Source.parts`."""
@@ -197,6 +221,11 @@ class FolderSource:
             yield self._row(position, name)
 
     def _row(self, position: int, name: str) -> Row | RowError:
+        shown = name.encode(errors="backslashreplace").decode()
+        if shown != name:
+            return RowError(position, shown, "the file's name is not UTF-8; rename it")
+        if (self.path / name).is_dir():
+            return RowError(position, name, "a link to a folder is not followed; index that folder by itself")
         try:
             text = (self.path / name).read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -204,6 +233,18 @@ class FolderSource:
         except OSError as error:
             return RowError(position, name, f"the file cannot be read ({type(error).__name__})")
         return row_of(position, {"path": name, "text": text}, Fields(id="path"))
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """The files in a folder and below it, and links to folders; without what is hidden."""
+    for place, folders, files in os.walk(folder, onerror=_stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        yield from (Path(place, name) for name in (*files, *links) if not name.startswith("."))
+
+
+def _stop(error: OSError) -> None:
+    raise _unreadable(Path(str(error.filename)), error) from error
 
 
 def file_identity(path: Path) -> str:

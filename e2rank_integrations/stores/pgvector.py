@@ -12,7 +12,7 @@ import numpy as np
 from e2rank_integrations.errors import E2RankError, InputError, MissingExtraError, StoreError
 from e2rank_integrations.stores.base import SAMPLE_RECORDS, without_stale_vectors
 from e2rank_integrations.stores.trust import FINGERPRINT_KEY
-from e2rank_integrations.stores.writing import expect_writable
+from e2rank_integrations.stores.writing import expect_records
 from e2rank_integrations.values import Candidate
 
 try:
@@ -307,7 +307,7 @@ class PgVectorStore:
         """
         if self._only:
             raise StoreError("several collections share this table; write to it with what made it")
-        expect_writable(records)
+        expect_records(records)
         if not records:
             return
         table = self._table()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-def expect_writable(records: Sequence[Candidate]) -> None:
+def expect_records(records: Sequence[Candidate]) -> None:
     """Refuse records that no store could give back as they are.
 
     Args:

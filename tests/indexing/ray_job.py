@@ -1,6 +1,7 @@
 """Indexes with Ray and prints how it went, for `test_ray.py`: Ray's threads and signal handlers stay out of pytest.
 
-The first actor that embeds says who it is and waits, until this process has killed it.
+The first actor that embeds says who it is and waits, until this process has killed it. The last part ends every actor
+that embeds it; as if that had happened twice already, so that the job is soon given up.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,9 @@ import ray
 
 from e2rank_integrations import E2RankEncoder
 from e2rank_integrations.engines.registry import EngineKey, local_engine
-from e2rank_integrations.indexing.ray import RayEmbedder
+from e2rank_integrations.errors import E2RankError
+from e2rank_integrations.indexing import ray as module
+from e2rank_integrations.indexing.ray import RayEmbedder, _Attempts, _initialised
 from tests.indexing.conftest import Place
 
 if TYPE_CHECKING:
@@ -30,11 +33,15 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0
 KEY = "sk-that-nobody-may-see"
+LAST = 4
+"""Number of the part with the long text."""
+LONG = 100
+"""Tokens of a text that ends a worker."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """The local engine; the first process that uses it waits to be killed."""
+    """The local engine; the first process that uses it waits to be killed, and a long text ends each."""
 
     engine_key: EngineKey
     victim: Path
@@ -43,6 +50,10 @@ class Waiting:
 
     def encode(self, inputs: Sequence[TokenInput]) -> Encoded:
         (self.seen / str(os.getpid())).touch()
+        if max(len(item.ids) for item in inputs) > LONG:
+            with (self.seen.parent / "ended").open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            os._exit(1)
         try:
             with self.victim.open("x") as file:
                 file.write(str(os.getpid()))
@@ -59,6 +70,14 @@ class Waiting:
 
     def close(self) -> None:
         pass
+
+
+class EndedTwo(_Attempts):
+    """The last part was begun twice before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun[LAST] = 2
 
 
 def kill_when_it_works(victim: Path, killed: list[int]) -> None:
@@ -79,10 +98,29 @@ def main(folder: Path, model: str) -> None:
     killed: list[int] = []
     killer = threading.Thread(target=kill_when_it_works, args=(engine.victim, killed))
     killer.start()
-    report = place.index(replace(encoder, custom_engine=engine), embedder=RayEmbedder(2))
+    module._Attempts = EndedTwo  # type: ignore[misc]
+    with _initialised(RayEmbedder(2)):
+        no_gpu = failure(place, replace(encoder, device="cuda"))
+        given_up = failure(place, replace(encoder, custom_engine=engine))
     killer.join()
-    seen = sorted(int(path.name) for path in engine.seen.iterdir())
-    print(json.dumps({"report": asdict(report), "killed": killed, "seen": seen, "running": ray.is_initialized()}))
+    said = {
+        "killed": killed,
+        "seen": sorted(int(path.name) for path in engine.seen.iterdir()),
+        "ended": (folder / "ended").read_text().split(),
+        "no GPU": no_gpu,
+        "given up": given_up,
+        "running": ray.is_initialized(),
+    }
+    print(json.dumps(said))
+
+
+def failure(place: Place, encoder: E2RankEncoder) -> list[str]:
+    """The error that a job ends with: its type, its text and its notes."""
+    try:
+        place.index(encoder, embedder=RayEmbedder(2))
+    except E2RankError as error:
+        return [type(error).__name__, str(error), *getattr(error, "__notes__", ())]
+    raise AssertionError("the job did not fail")
 
 
 if __name__ == "__main__":

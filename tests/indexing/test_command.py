@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from e2rank_integrations import E2RankEncoder, cli
 from e2rank_integrations.engines.remote import RemoteEngine
-from e2rank_integrations.errors import NonFiniteError
+from e2rank_integrations.errors import InputError, NonFiniteError
 from e2rank_integrations.indexing import command
 from e2rank_integrations.indexing.manifest import Manifest
 from tests.indexing.conftest import COLLECTION, Place, expect_same, rows, write_lines
-from tests.support.engines import Failing
+from tests.support.engines import Failing, Recording
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
+
+    from e2rank_integrations.values import Encoded, TokenInput
 
 PATIENCE = 60.0
 
@@ -44,20 +49,20 @@ def test_all_rows_indexed(
     other = replace(place, chroma=place.chroma / "other")
     other.index(qwen_encoder)
     expect_same(place.records(), other.records(), tolerance=1e-6)
-    beside = {path.name for path in place.corpus.parent.glob("corpus.*")}
-    assert beside == {"corpus.jsonl", f"corpus.jsonl.{COLLECTION}.manifest"}
+    (manifest,) = place.corpus.parent.glob("corpus.jsonl.*")
+    assert re.fullmatch(rf"corpus\.jsonl\.{COLLECTION}\.[0-9a-f]{{8}}\.manifest", manifest.name)
 
 
 def test_rows_that_cannot_be_used_are_listed(
     place: Place, options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Status 1, the others are indexed, and the file is named, in later runs, too; without errors it is gone."""
+    """Status 3, the others are indexed, and the file is named, in later runs, too; without errors it is gone."""
     write_lines(place.corpus, [*rows(4), "{", {"_id": "d1", "text": "Again"}])
     for _ in range(2):
-        assert cli.main(options) == 1
+        assert cli.main(options) == 3
         printed = capsys.readouterr()
         assert "2 of 6 rows could not be used" in printed.out
-        listed = tmp_path / f"corpus.jsonl.{COLLECTION}.errors.jsonl"
+        (listed,) = tmp_path.glob("*.manifest.errors.jsonl")
         assert str(listed) in printed.err
         found = [json.loads(line) for line in listed.read_text().splitlines()]
         assert found == [
@@ -108,6 +113,11 @@ def test_restart_begins_again(place: Place, options: list[str], capsys: pytest.C
         (["--chroma", "http://127.0.0.1:9"], "cannot be reached"),
         (["--model", "no/such/folder"], "no/such/folder"),
         (["--errors", "/dev/null/errors.jsonl"], "cannot be written"),
+        (["--workers", "1"], "give --engine ray"),
+        (["--ray-address", "head:1"], "give --engine ray"),
+        (["--engine", "ray", "--ray-address", "head:1"], "--manifest"),
+        (["--base-url", "http://127.0.0.1:9/v1"], "--device, --dtype"),
+        (["--no-probe"], "--no-probe: there is no server"),
     ],
 )
 def test_what_cannot_be_used_is_status_two(
@@ -126,7 +136,7 @@ def test_an_engine_that_fails_is_status_two_and_says_how_to_go_on(
 ) -> None:
     """The same command goes on behind what is done."""
     engine = Failing(qwen_encoder.engine, NonFiniteError("NaN"))
-    engine.fails = lambda _: len(engine.calls) == 2
+    engine.fails = lambda _: len(engine.calls) == 3  # after the probe and a part
     monkeypatch.setattr(command, "_encoder", lambda _: replace(qwen_encoder, custom_engine=engine))
     assert cli.main(options) == 2
     assert "error: NaN\n3 rows are indexed; run the same again" in capsys.readouterr().err
@@ -134,26 +144,26 @@ def test_an_engine_that_fails_is_status_two_and_says_how_to_go_on(
     assert "7 rows indexed in" in capsys.readouterr().out
 
 
-def test_a_killed_command_goes_on(place: Place, options: list[str], qwen_encoder: E2RankEncoder) -> None:
+def test_a_killed_command_goes_on(place: Place, options: list[str]) -> None:
     """SIGKILL in the midst of it, then the same command again: every row once, as if nothing had been."""
-    write_lines(place.corpus, rows(90))
-    path = place.corpus.with_name(f"corpus.jsonl.{COLLECTION}.manifest")
-    shell = [sys.executable, "-m", "e2rank_integrations.cli", *options]
+    write_lines(place.corpus, rows(30))
+    path = place.manifest
+    shell = [sys.executable, "-m", "e2rank_integrations.cli", *options, "--manifest", str(path)]
     process = subprocess.Popen(shell, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        wait_for_changes(path, 5, process)
+        wait_for_changes(path, 3, process)
         process.send_signal(signal.SIGKILL)
     finally:
         process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL
     with Manifest(path) as manifest:
-        assert 0 < manifest.done.written < 90
-    killed = len(place.records())
-    assert 0 < killed < 90
-    assert cli.main(options) == 0
-    other = replace(place, chroma=place.chroma / "other", rows_per_part=90)
-    other.index(qwen_encoder)
-    expect_same(place.records(), other.records(), tolerance=1e-6)
+        assert manifest.done.written < 30
+    assert cli.main([*options, "--manifest", str(path)]) == 0
+    stored = place.records()
+    assert {id_: record.text for id_, record in stored.items()} == {
+        row["_id"]: f"{row['title']} {row['text']}".strip() for row in rows(30)
+    }
+    assert all(record.vector is not None for record in stored.values())
 
 
 def wait_for_changes(path: Path, count: int, process: subprocess.Popen[bytes]) -> None:
@@ -184,6 +194,66 @@ def test_ray_is_asked_for_by_options(options: list[str]) -> None:
     pytest.importorskip("ray", reason="the ray extra is not installed")
     from e2rank_integrations.indexing.ray import RayEmbedder
 
-    asked = [*options, "--engine", "ray", "--workers", "3", "--ray-address", "ray://head:1"]
+    asked = [*options, "--engine", "ray", "--workers", "3", "--ray-address", "ray://head:1", "--manifest", "m"]
     parsed = cli._parser().parse_args(asked)
     assert command._embedder(parsed) == RayEmbedder(3, address="ray://head:1")
+
+
+def test_the_default_manifest_is_one_stores(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same folder, written in whatever way, or the same server, and a collection of it."""
+
+    def name(where: str, collection: str = "c") -> str:
+        asked = [*options, "--chroma", where, "--collection", collection]
+        return command._manifest(cli._parser().parse_args(asked)).name
+
+    assert name("index") == name("./other/../index") == name(str(Path("index").resolve()))
+    assert name("http://a:1") == name("http://a:1/")
+    assert len({name("index"), name("other"), name("http://a:1"), name("http://a:2"), name("index", "d")}) == 5
+    monkeypatch.setenv("RAY_ADDRESS", "head:1")
+    with pytest.raises(InputError, match="--manifest"):
+        command.run(cli._parser().parse_args([*options, "--engine", "ray"]))
+
+
+def test_lists_of_errors_are_one_manifests(place: Place, options: list[str], tmp_path: Path) -> None:
+    """Another job's list beside it stays, whatever the names have in common."""
+    write_lines(place.corpus, [*rows(1), "{"])
+    assert cli.main([*options, "--manifest", str(tmp_path / "m.one")]) == 3
+    write_lines(place.corpus, rows(1))
+    assert cli.main([*options, "--manifest", str(tmp_path / "m.two")]) == 0
+    assert (tmp_path / "m.one.errors.jsonl").exists()
+
+
+def test_names_that_cannot_be_printed_are_escaped(
+    place: Place, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal of another encoding, and where they are no text; the list of errors is there all the same."""
+    write_lines(place.corpus, [{"_id": "a", "text": "A", "\ud800": "x", "日本": []}, "{"])
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert cli.main([*options, "--errors", str(tmp_path / "errors")]) == 3
+    terminal.seek(0)
+    assert r"'\ud800', '\u65e5\u672c'" in terminal.read()
+    assert len((tmp_path / "errors").read_text().splitlines()) == 1
+
+
+def test_a_server_is_probed_before_its_first_row(
+    options: list[str], qwen_encoder: E2RankEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, and not where it is asked not to be; what embeds otherwise fills no collection."""
+
+    def served(engine: object, *more: str) -> tuple[int, str]:
+        monkeypatch.setattr(command, "_encoder", lambda _: replace(qwen_encoder, custom_engine=engine))
+        return cli.main([*options, *more]), capsys.readouterr().err
+
+    class Mirrored(Recording):
+        def encode(self, inputs: Sequence[TokenInput]) -> Encoded:
+            encoded = super().encode(inputs)
+            return replace(encoded, vectors=-encoded.vectors)
+
+    status, said = served(Mirrored(qwen_encoder.engine))
+    assert (status, "expected at least 0.999" in said) == (2, True)
+    status, said = served(Recording(qwen_encoder.engine))
+    assert status == 0
+    assert re.search(r"^an engine: 4 inputs .* cosine to this process's vectors at least", said, re.MULTILINE)
+    status, said = served(Recording(qwen_encoder.engine))
+    assert (status, said) == (0, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from e2rank_integrations import E2RankEncoder, Reranker, Searcher
 from e2rank_integrations.errors import InputError, NonFiniteError, StoreError, StoreMismatchError
+from e2rank_integrations.indexing import embedding
 from e2rank_integrations.indexing.embedding import embed_here
 from e2rank_integrations.indexing.job import index_corpus
 from e2rank_integrations.indexing.manifest import Manifest
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from e2rank_integrations.values import TokenInput
+    from e2rank_integrations.values import Candidate, TokenInput
 
 
 def test_every_row_is_stored_with_its_vector(place: Place, qwen_encoder: E2RankEncoder) -> None:
@@ -94,9 +96,7 @@ def test_what_an_existing_record_had_is_replaced(place: Place, qwen_encoder: E2R
     write_lines(place.corpus, [{"_id": "d1", "text": "Changed", "lang": "en"}])
     with pytest.raises(StoreError, match=r"with corpus .*--restart"):
         place.index(qwen_encoder)
-    with Manifest(place.manifest) as manifest:
-        manifest.restart()
-    report = place.index(qwen_encoder)
+    report = place.index(qwen_encoder, restart=True)
     assert (report.written, report.stored) == (1, 10)
     assert "9 of the records are not of this corpus" in str(report)
     record = place.records()["d1"]
@@ -106,16 +106,17 @@ def test_what_an_existing_record_had_is_replaced(place: Place, qwen_encoder: E2R
 def test_another_models_collection_is_refused(
     request: pytest.FixtureRequest, place: Place, qwen_encoder: E2RankEncoder
 ) -> None:
-    """Before anything is embedded or written, with or without a manifest."""
+    """Before anything is embedded, written or forgotten, with or without a manifest."""
     place.index(qwen_encoder)
     before = place.records()
     other = request.getfixturevalue("other_qwen")
     recording = Recording(other.engine)
     for manifest in (place.manifest, place.manifest.with_name("new")):
         with pytest.raises(StoreMismatchError, match="index again"):
-            replace(place, manifest=manifest).index(replace(other, custom_engine=recording))
+            replace(place, manifest=manifest).index(replace(other, custom_engine=recording), restart=True)
     assert recording.calls == []
     expect_same(before, place.records())
+    assert place.index(qwen_encoder).skipped_before == 10, "a restart forgets nothing before it is known to be possible"
 
 
 @pytest.mark.parametrize("deleted", ["the collection", "some records", "all records"])
@@ -159,11 +160,28 @@ def test_a_corpus_with_other_fields_stops_at_once(place: Place, qwen_encoder: E2
     assert place.errors() == []
 
 
+@pytest.mark.parametrize("rows_per_part", [1, 2])
+def test_bad_rows_at_the_beginning_stop_nothing(place: Place, qwen_encoder: E2RankEncoder, rows_per_part: int) -> None:
+    """However small the parts are: a few of them do not say that the fields are misnamed."""
+    write_lines(place.corpus, ["{", "", "[1]", *rows(3)])
+    assert replace(place, rows_per_part=rows_per_part).index(qwen_encoder).written == 3
+
+
+def test_a_thousand_bad_rows_stop_the_job(place: Place, qwen_encoder: E2RankEncoder) -> None:
+    """Whatever comes after them; and no manifest of it refuses the next run, with the right names."""
+    write_lines(place.corpus, [*["{"] * 1000, *rows(100)])
+    with pytest.raises(InputError, match=r"position 1: expected a JSON object.*--id-field"):
+        replace(place, rows_per_part=100).index(qwen_encoder)
+    write_lines(place.corpus, [*["{"] * 999, *rows(1)])
+    assert replace(place, rows_per_part=999).index(qwen_encoder).written == 1
+
+
 def test_an_empty_corpus_is_an_input_error(place: Place, qwen_encoder: E2RankEncoder) -> None:
     """A mistake rather than a job."""
-    place.corpus.write_bytes(b"")
-    with pytest.raises(InputError, match="no row"):
-        place.index(qwen_encoder)
+    for nothing, words in ((b"", "no row"), (b"\n \n", "blank")):
+        place.corpus.write_bytes(nothing)
+        with pytest.raises(InputError, match=words):
+            place.index(qwen_encoder)
 
 
 def test_a_corpus_that_changes_meanwhile_is_an_input_error(place: Place, qwen_encoder: E2RankEncoder) -> None:
@@ -198,14 +216,69 @@ def test_an_embedder_must_give_every_part_in_order(place: Place, qwen_encoder: E
     """A part that is left out, or comes too early, is an error and no lost row; what came before it stays."""
 
     def late(source: Any, parts: Any, encoder: E2RankEncoder) -> Any:
-        yield from embed_here(source, [parts[0], parts[2], parts[1], parts[3]], encoder)
+        first, *others = parts
+        yield from embed_here(source, [first, *reversed(others)], encoder)
 
-    with pytest.raises(InputError, match="expected part 1, found part 2"):
+    with pytest.raises(InputError, match="expected part 1, found part 3"):
         place.index(qwen_encoder, embedder=late)
     with pytest.raises(ValueError, match="shorter"):
-        place.index(qwen_encoder, embedder=lambda *args: embed_here(args[0], args[1][:-1], args[2]))
+        place.index(qwen_encoder, embedder=lambda *args: embed_here(args[0], list(args[1])[:-1], args[2]))
     assert place.index(qwen_encoder).skipped_before == 9
     assert len(place.records()) == 10
+
+
+def test_a_job_starts_before_its_corpus_is_read(place: Place, qwen_encoder: E2RankEncoder) -> None:
+    """The first part is written when the source was asked for the next one or two, and not for all of them."""
+    source = open_source(place.corpus)
+    asked: list[int] = []
+
+    class Lazy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(source, name)
+
+        def parts(self, rows: int) -> Any:
+            for part in source.parts(rows):
+                asked.append(part.number)
+                yield part
+
+    class Counting(Memory):
+        def upsert(self, records: Sequence[Candidate]) -> None:
+            super().upsert(records)
+            written.append(len(asked))
+
+    written: list[int] = []
+    lazy: Any = Lazy()
+    with Manifest(place.manifest) as manifest:
+        index_corpus(lazy, replace(qwen_encoder, custom_engine=Hashing()), Counting(), manifest, rows_per_part=1)
+    assert written == [2, 3, 4, 5, 6, 7, 8, 9, 10, 10]
+
+
+def test_a_stopped_job_ends_within_a_part(
+    place: Place, qwen_encoder: E2RankEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failing store, or Ctrl-C, does not wait for all rows of the part under way."""
+    write_lines(place.corpus, rows(16))
+    stop = threading.Event()
+    monkeypatch.setattr(embedding, "Event", lambda: stop)
+    monkeypatch.setattr(embedding, "_ROWS_ELSEWHERE", 2)
+
+    class Waiting(Hashing):
+        calls = 0
+
+        def encode(self, inputs: Sequence[TokenInput]) -> Encoded:
+            self.calls += 1
+            assert self.calls < 5 or stop.wait(30), "the second part is not told to stop"
+            return super().encode(inputs)
+
+    class Full(Memory):
+        def upsert(self, records: Sequence[Candidate]) -> None:
+            raise StoreError("full")
+
+    engine = Waiting()
+    encoder = replace(qwen_encoder, custom_engine=engine)
+    with Manifest(place.manifest) as manifest, pytest.raises(StoreError, match="full"):
+        index_corpus(open_source(place.corpus), encoder, Full(), manifest, rows_per_part=8)
+    assert engine.calls <= 5
 
 
 def test_a_part_has_at_least_one_row(place: Place, qwen_encoder: E2RankEncoder) -> None:

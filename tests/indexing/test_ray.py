@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from e2rank_integrations.errors import MissingExtraError, NonFiniteError
+from e2rank_integrations.errors import InputError, MissingExtraError, NonFiniteError
 from e2rank_integrations.indexing.embedding import embed_part
-from e2rank_integrations.indexing.sources import open_source
+from e2rank_integrations.indexing.sources import Part, open_source
 from tests.indexing.conftest import Place, expect_same, rows, write_lines
 from tests.support.engines import Failing
 
@@ -41,9 +41,10 @@ def logs() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory, qwen_encoder: E2RankEncoder, logs: Path) -> tuple[Path, Any]:
-    """A job of two workers, the first of which is killed at its first part."""
+    """A job of two workers, the first of which is killed at its first part; the last part ends them all."""
     folder = tmp_path_factory.mktemp("ray")
-    write_lines(folder / "corpus.jsonl", [*rows(30), "{", {"_id": "d1", "text": "Again"}])
+    long = {"_id": "long", "text": "word " * 150}
+    write_lines(folder / "corpus.jsonl", [*rows(14), "{", {"_id": "d1", "text": "Again"}, long])
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"RAY_TMPDIR": str(logs), "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     environment |= {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
@@ -57,15 +58,15 @@ def test_the_records_are_those_of_the_local_engine(
     job: tuple[Path, Any], qwen_encoder: E2RankEncoder, tmp_path: Path
 ) -> None:
     """Each row once, the vectors to 1e-6, and the same errors, though a worker died with a part in its hands."""
-    folder, said = job
+    folder, _ = job
     by_ray = Place(folder / "corpus.jsonl", folder / "by-ray", folder / "by-ray.manifest", rows_per_part=4)
+    again = by_ray.index(qwen_encoder)  # the part that Ray's workers could not do
+    assert (again.skipped_before, again.written) == (14, 1)
     here = replace(by_ray, chroma=tmp_path / "here", manifest=tmp_path / "here.manifest")
     report = here.index(qwen_encoder)
     expect_same(by_ray.records(), here.records(), tolerance=1e-6)
     assert by_ray.errors() == here.errors()
-    counts = ("rows", "written", "errors", "parts", "tokens", "stored")
-    assert [said["report"][name] for name in counts] == [getattr(report, name) for name in counts]
-    assert (report.rows, report.written) == (32, 30)
+    assert (again.rows, again.errors, again.stored) == (report.rows, report.errors, report.stored) == (17, 2, 15)
 
 
 def test_a_worker_was_killed_at_work(job: tuple[Path, Any]) -> None:
@@ -75,6 +76,41 @@ def test_a_worker_was_killed_at_work(job: tuple[Path, Any]) -> None:
     assert victim in said["seen"]
     assert len(said["seen"]) >= 2
     assert said["running"] is False
+
+
+def test_a_part_that_ends_its_workers_ends_the_job(job: tuple[Path, Any]) -> None:
+    """After the third of them, and not never; what came before it is kept, and how to go on is said."""
+    _, said = job
+    assert len(said["ended"]) == 1
+    name, text, *notes = said["given up"]
+    assert name == "TransientError"
+    assert "positions 17 to 17 ended their worker 3 times" in text
+    assert "--rows-per-part" in text
+    assert notes == ["14 rows are indexed; run the same again, and it goes on there"]
+
+
+def test_a_worker_that_no_machine_has_room_for_is_an_input_error(
+    job: tuple[Path, Any], place: Place, qwen_encoder: E2RankEncoder
+) -> None:
+    """Ray would wait for a GPU without end; and it is Ray that chooses which GPU."""
+    from e2rank_integrations.indexing.ray import RayEmbedder
+
+    _, said = job
+    name, text, *_ = said["no GPU"]
+    assert (name, text[:28]) == ("InputError", "Ray has no GPU for a worker;")
+    with pytest.raises(InputError, match="expected 'cuda', found 'cuda:1'"):
+        place.index(replace(qwen_encoder, device="cuda:1"), embedder=RayEmbedder())
+
+
+def test_ray_is_given_parts_in_windows() -> None:
+    """Not all parts of a large corpus at once; and each of them."""
+    from e2rank_integrations.indexing.ray import _WINDOW, _windows
+
+    parts = (Part(number, number, 1, (number,)) for number in range(2 * _WINDOW + 1))
+    windows = _windows(parts)
+    first = next(windows)
+    assert next(parts).number == _WINDOW == len(first)
+    assert [len(window) for window in windows] == [_WINDOW]
 
 
 def test_no_key_is_in_rays_logs(job: tuple[Path, Any], logs: Path) -> None:
@@ -93,10 +129,10 @@ def test_an_actors_error_arrives_as_it_is(place: Place, qwen_encoder: E2RankEnco
     source = open_source(place.corpus)
     (part,) = source.parts(99)
     batch = {"part": [pickle.dumps(part)]}
-    (good,) = PartEmbedder(source, qwen_encoder)(batch)["embedded"]
+    (good,) = PartEmbedder(source, qwen_encoder, lambda _: 1)(batch)["embedded"]
     assert _unpacked(good).rows == embed_part(source, part, qwen_encoder).rows
     failing = replace(qwen_encoder, custom_engine=Failing(qwen_encoder.engine, NonFiniteError("NaN")))
-    (bad,) = PartEmbedder(source, failing)(batch)["embedded"]
+    (bad,) = PartEmbedder(source, failing, lambda _: 1)(batch)["embedded"]
     with pytest.raises(NonFiniteError, match="NaN"):
         _unpacked(bad)
 

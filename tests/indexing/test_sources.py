@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import random
+import string
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import chromadb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +24,6 @@ from tests.indexing.conftest import read, rows, write_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 GROUP = 7
 """Rows of a row group: parts of four begin within groups and end with them."""
@@ -90,12 +95,26 @@ def test_metadata_are_what_every_store_keeps() -> None:
     kept = {"s": "x", "i": -(2**63), "f": 0.5, "b": True, "empty": ""}
     lost = {
         "list": [1], "object": {}, "nan": float("nan"), "infinite": float("inf"), "large": 2**63,
-        "surrogate": "\ud800", "chroma:document": "x", "e2rank_text_sha256": "x", "": "x", "\ud800": "x", "bytes": b"",
+        "surrogate": "\ud800", "chroma:document": "x", "$ref": "x", "#": 1,
+        "e2rank_text_sha256": "x", "": "x", "\ud800": "x", "bytes": b"",
     }  # fmt: skip
     row = row_of(1, {"_id": "a", "text": "t", "null": None, **kept, **lost}, Fields())
     assert isinstance(row, Row)
     assert row.metadata == kept
     assert set(row.left_out) == set(lost)
+
+
+def test_chroma_keeps_every_name_and_value_that_is_kept(tmp_path: Path) -> None:
+    """What it would refuse would stop the job at that row, again and again."""
+    names = ["a", "a$b", "_x", "x y", "é", "\x00", "\n", "'", "\\", "id", " ", "chroma", "\U0001f600", "n" * 3000]
+    names += [f"{mark}x" for mark in string.punctuation] + list(string.punctuation)
+    values = ["", "x\x00", "\U0001f600", 2**63 - 1, -(2**63), 5e-324, 1e308, True]
+    line = {"_id": "a", "text": "t", **dict.fromkeys(names, "x"), **{f"v{n}": v for n, v in enumerate(values)}}
+    (row,) = read(open_source(write_lines(tmp_path / "c.jsonl", [line])))
+    assert set(row.left_out) == {"$", "$x", "#", "#x"}
+    collection = chromadb.EphemeralClient().create_collection("every-name", embedding_function=None)
+    collection.upsert(ids=["a"], embeddings=[[1.0, 0.0]], metadatas=[dict(row.metadata)])
+    assert collection.get(ids=["a"])["metadatas"] == [row.metadata]
 
 
 GOOD = {"_id": "good", "text": "It is good."}
@@ -182,6 +201,42 @@ def test_parquet_rows_that_cannot_be_used_are_row_errors(tmp_path: Path) -> None
     ]
 
 
+def test_parquet_columns_beyond_pythons_range_are_left_out(tmp_path: Path) -> None:
+    """Dates before year 1 and after year 9999 are no errors; other columns, their names' parts too, are kept."""
+    far = pa.array([-(2**50)], pa.int64())
+    columns = {
+        "_id": ["a"], "text": ["T"], "year": [7], "year.day": far.cast(pa.timestamp("ms")),
+        "date": pa.array([2**30], pa.int32()).cast(pa.date32()),
+        "lang": pa.array(["en"]).dictionary_encode(),
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    assert read(open_source(tmp_path / "c.parquet")) == [
+        Row(1, "a", "T", {"year": 7, "lang": "en"}, ("year.day", "date"))
+    ]
+
+
+@pytest.mark.parametrize("name", ["_id", "text", "title"])
+def test_parquet_texts_of_another_kind_are_an_input_error(tmp_path: Path, name: str) -> None:
+    """At once, rather than row by row."""
+    columns: dict[str, Any] = {"_id": ["a"], "text": ["T"], "title": ["t"], name: pa.array([[1]])}
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    with pytest.raises(InputError, match=f"expected text in column '{name}', found list.*--text-field"):
+        open_source(tmp_path / "c.parquet")
+
+
+def test_a_row_group_is_not_held_whole(tmp_path: Path) -> None:
+    """Reading its first rows takes memory for some of it."""
+    texts = [random.Random(n).randbytes(500).hex() for n in range(20_000)]
+    size = sum(map(len, texts))
+    columns = pa.table({"_id": range(20_000), "text": texts})
+    pq.write_table(columns, tmp_path / "c.parquet", use_dictionary=False, write_batch_size=64)
+    del texts, columns
+    source = open_source(tmp_path / "c.parquet")
+    before = pa.total_allocated_bytes()
+    assert len(list(source.read(next(iter(source.parts(10)))))) == 10
+    assert pa.total_allocated_bytes() - before < size / 2
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -231,3 +286,37 @@ def test_a_folder_without_texts_is_an_input_error(tmp_path: Path) -> None:
     """With the endings that were looked for."""
     with pytest.raises(InputError, match=r"\.txt or \.md"):
         list(open_source(tmp_path).parts(4))
+
+
+def test_a_folder_of_tables_says_how_they_are_given(tmp_path: Path) -> None:
+    """Their endings, and that it is one at a time."""
+    (tmp_path / "part-1.PARQUET").touch()
+    with pytest.raises(InputError, match=r"holds \.PARQUET files: give them one at a time"):
+        list(open_source(tmp_path).parts(4))
+
+
+def test_a_files_ending_may_be_in_capitals(tmp_path: Path) -> None:
+    """A table is no file of JSON lines then."""
+    assert len(read(open_source(table(tmp_path / "C.PARQUET", rows(2))))) == 2
+
+
+def test_hidden_files_are_no_documents_and_links_are_said(tmp_path: Path) -> None:
+    """Nor are those of hidden folders; a link to a folder is not followed, but listed."""
+    for name in (".git/a.md", "b/.c/d.md", ".e.txt", "b/f.md"):
+        (tmp_path / "corpus" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "corpus" / name).write_text("Text.")
+    (tmp_path / "corpus" / "link").symlink_to(tmp_path / "corpus" / "b")
+    first, second = read(open_source(tmp_path / "corpus"))
+    assert first.id == "b/f.md"
+    assert (second.id, second.reason[:33]) == ("link", "a link to a folder is not followe")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names there are any bytes")
+def test_a_files_name_that_is_no_text_is_a_row_error(tmp_path: Path) -> None:
+    """With its bytes escaped; the corpus has an identity all the same."""
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.txt")).write_text("Text.")
+    (tmp_path / "a.txt").write_text("Text.")
+    source = open_source(tmp_path)
+    assert "2 files" in source.identity
+    first, second = read(source)
+    assert (first.id, second) == ("a.txt", RowError(2, "b\\udcff.txt", "the file's name is not UTF-8; rename it"))

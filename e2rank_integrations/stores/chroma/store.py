@@ -11,7 +11,7 @@ from e2rank_integrations.errors import InputError, StoreError
 from e2rank_integrations.stores.base import SAMPLE_RECORDS, without_stale_vectors
 from e2rank_integrations.stores.chroma.asking import asked
 from e2rank_integrations.stores.trust import FINGERPRINT_KEY
-from e2rank_integrations.stores.writing import expect_writable, parts
+from e2rank_integrations.stores.writing import expect_records, parts
 from e2rank_integrations.values import Candidate
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class ChromaStore:
             VectorError: a vector of another width than the first, not finite, or of length zero; nothing is written.
             StoreError: Chroma refuses; the batches before are written.
         """
-        expect_writable(records)
+        expect_records(records)
         _expect_exact_numbers(records)
         client = self._collection._client  # noqa: SLF001 - a collection says its server's limits nowhere else
         for part in parts(records, max(1, asked(client.get_max_batch_size) if records else 1)):
