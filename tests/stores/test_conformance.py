@@ -101,7 +101,7 @@ class TestPgVector(WritableStoreConformance):
             yield make
 
     def reopened(self, store: Any) -> PgVectorStore:
-        return self.open(store._name._obj[0])
+        return self.open(store._statements.name[-1])
 
 
 class TestPgVectorOfHalfPrecision(TestPgVector):
