@@ -93,7 +93,7 @@ class Statements:
     def matches(self, filters: Sequence[sql.Composable]) -> sql.Composed:
         """How many rows with a vector there are, counted up to its last value."""
         return self._composed(
-            "SELECT count(*) FROM (SELECT 1 FROM {table} {where} LIMIT %s) AS some",
+            "SELECT count(*) FROM (SELECT 1 FROM {table} {where} LIMIT %s) AS passing",
             where=_where(self._embedded(filters)),
         )
 
