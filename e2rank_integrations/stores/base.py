@@ -30,7 +30,11 @@ class VectorStore(Protocol):
 
     @property
     def identity(self) -> Hashable:
-        """Tells this collection from every other of the process."""
+        """Tells this collection from every other of the process.
+
+        Of a store on a disk or a server it is the same, and prints the same, however and in whichever process the
+        collection is opened, also after a restart.
+        """
         ...
 
     @property
@@ -69,7 +73,10 @@ class VectorStore(Protocol):
 
 
 class WritableStore(VectorStore, Protocol):
-    """A store that records can be written to."""
+    """A store that records can be written to.
+
+    An indexing job keeps its `identity` to go on, in another process, with the collection that it began.
+    """
 
     def upsert(self, records: Sequence[Candidate]) -> None:
         """Write records; one whose id is stored already replaces the whole of it: text, vector and metadata.

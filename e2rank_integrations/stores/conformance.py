@@ -65,6 +65,16 @@ class StoreConformance:
             self.expect_as_stored(found, records)
             assert {item.vector_source for item in found} == {"store"}
 
+    def test_the_length_of_a_vector_does_not_count(self, make_store: MakeStore) -> None:
+        """Records may be longer or shorter than one; the order is that of the cosine, and not of the inner product."""
+        records = [
+            replace(item, vector=np.asarray(item.vector) * np.float32(0.25 + place % 7))
+            for place, item in enumerate(some(60))
+        ]
+        store = make_store(records)
+        for query in queries(3):
+            assert ids(store.search(query, 20)) == nearest(records, query, 20)
+
     def test_more_than_there_are_gives_what_there_is(self, make_store: MakeStore) -> None:
         """Each record once, in order."""
         records = some(7)
@@ -150,6 +160,13 @@ class StoreConformance:
         again = self.reopened(make_store(records))
         assert set(again.get(ids(records))) == set(ids(records))
         self.expect_as_stored(again.search(queries(1)[0], 9), records)
+
+    def test_an_identity_stays_when_opened_again(self, make_store: MakeStore) -> None:
+        """An indexing job knows its collection by it, in a later process also by how it prints."""
+        store = make_store(some(3))
+        again = self.reopened(store)
+        assert again.identity == store.identity
+        assert str(again.identity) == str(store.identity)
 
     def test_stores_are_told_apart(self, make_store: MakeStore) -> None:
         """An identity can be a key, stays the same, and is no other store's."""
@@ -241,6 +258,16 @@ class WritableStoreConformance(StoreConformance):
             assert store.count() == len(records)
             assert ids(self.reopened(store).search(queries(1)[0], 20)) == nearest(records, queries(1)[0], 20)
 
+    def test_many_are_written_and_given_in_one_call(self, make_store: MakeWritable) -> None:
+        """More than the batches of most databases."""
+        records = some(2500)
+        store = make_store([])
+        store.upsert(records)
+        assert store.count() == len(records)
+        found = store.get(ids(records))
+        assert set(found) == set(ids(records))
+        self.expect_as_stored(list(found.values()), records)
+
     def test_writing_nothing_is_no_error(self, make_store: MakeWritable) -> None:
         """The count stays."""
         store = make_store([])
@@ -329,7 +356,7 @@ def queries(count: int) -> Matrix:
 
 def nearest(records: Sequence[Candidate], query: Vector, k: int) -> list[str]:
     """The ids of the k nearest records, by comparing all."""
-    cosines = np.stack([np.asarray(record.vector) for record in records]) @ query
+    cosines = _unit(np.stack([np.asarray(record.vector) for record in records])) @ query
     return [str(records[place].id) for place in np.argsort(-cosines, kind="stable")[:k]]
 
 

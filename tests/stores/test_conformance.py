@@ -101,12 +101,13 @@ class TestPgVector(WritableStoreConformance):
             yield make
 
     def reopened(self, store: Any) -> PgVectorStore:
-        return self.open(store._name._obj[0])
+        return self.open(store._statements.name[-1])
 
 
 class TestPgVectorOfHalfPrecision(TestPgVector):
     precision = 5e-4
     half = True
+    test_many_are_written_and_given_in_one_call = None  # the same statements as in single precision
 
 
 def folder_store() -> type[Any]:
@@ -228,6 +229,34 @@ class Raw(FolderStore):
         return super().search(vector, k, **options)
 
 
+class ByInnerProduct(FolderStore):
+    """Ranks by the inner product with what is stored, whatever its length."""
+
+    def search(self, vector, k, where=None, **options):
+        rows = [item for item in self.records.values() if (where or {}).items() <= item.metadata.items()]
+        return sorted(rows, key=lambda item: -float(item.vector @ vector))[:k]
+
+
+class Renamed(FolderStore):
+    """Is another store each time it is opened."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.identity_ = uuid4().hex
+
+    identity = property(lambda self: self.identity_)
+
+
+class DroppingTheRest(FolderStore):
+    def upsert(self, records):
+        super().upsert(records[:1000])
+
+
+class GivingTwoHundred(FolderStore):
+    def get(self, ids):
+        return super().get(ids[:200])
+
+
 class Scratching(FolderStore):
     """Keeps the query in the object while it searches."""
 
@@ -255,6 +284,10 @@ class Scratching(FolderStore):
         (Anonymous, "stores_are_told_apart"),
         (Trusting, "a_stale_vector_is_not_given"),
         (Raw, "a_query_of_another_width_is_a_typed_error"),
+        (ByInnerProduct, "the_length_of_a_vector_does_not_count"),
+        (Renamed, "an_identity_stays_when_opened_again"),
+        (DroppingTheRest, "many_are_written_and_given_in_one_call"),
+        (GivingTwoHundred, "many_are_written_and_given_in_one_call"),
         (Scratching, "threads_do_not_disturb_each_other"),
     ],
 )

@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 import numpy as np
@@ -17,11 +18,14 @@ import pytest
 from langchain_core.documents import Document
 from pgvector.psycopg import register_vector
 from psycopg.rows import dict_row
+from psycopg.sql import SQL
 
 from e2rank_integrations import Candidate, Reranker, Searcher, langchain, llama_index
 from e2rank_integrations.errors import InputError, StoreError
 from e2rank_integrations.stores.pgvector import Columns, PgVectorStore
+from e2rank_integrations.stores.pgvector.statements import Statements
 from tests.support.passages import IDS, METADATAS, PASSAGES, QUERIES, TEXTS
+from tests.support.postgres import restart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -198,6 +202,171 @@ def test_settings_stay_within_the_search(database: str, table: str) -> None:
         assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
 
+def test_reading_leaves_a_transaction_of_the_callers_as_it_was(small: PgVectorStore, database: str, table: str) -> None:
+    """Neither settings nor an end come into it, and it sees what is not committed yet."""
+    with psycopg.connect(database) as connection:
+        store = PgVectorStore(connection, table)
+        settings = "SELECT current_setting('hnsw.ef_search'), current_setting('hnsw.iterative_scan')"
+        before = connection.execute("LOAD 'vector'").connection.execute(settings).fetchone()
+        connection.execute(f"UPDATE \"{table}\" SET text = 'Cold tea.'")
+        assert [item.text for item in store.search(ROW, 300)] == ["Cold tea."]
+        assert store.get(["t"])["t"].text == "Cold tea."
+        assert connection.execute(settings).fetchone() == before
+        connection.rollback()
+    assert small.get(["t"])["t"].text == "Tea."
+
+
+def test_nothing_is_written_within_a_transaction_of_the_callers(database: str, table: str) -> None:
+    """It would return as if it were stored."""
+    with psycopg.connect(database) as connection:
+        PgVectorStore.create(connection, table, 4)  # an idle connection without autocommit: committed
+        store = PgVectorStore(connection, table)
+        connection.execute("SELECT 1")
+        for write in (lambda: store.upsert([TEA]), lambda: store.save_fingerprint("{}"),
+                      lambda: PgVectorStore.create(connection, "other", 4)):  # fmt: skip
+            with pytest.raises(StoreError, match="commit or roll it back first"):
+                write()
+        connection.rollback()
+        store.upsert([TEA])
+        with PgVectorStore(database, table) as other:
+            assert other.count() == 1
+
+
+def test_what_is_made_is_made_whole_or_not_at_all(
+    database: str, table: str, monkeypatch: pytest.MonkeyPatch, sql: Callable[..., Any]
+) -> None:
+    """No table is left without its fingerprint."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Statements, "comment", lambda *_: SQL("COMMENT ON nothing"))
+        with pytest.raises(StoreError):
+            PgVectorStore.create(database, table, 4, fingerprint="{}")
+    assert sql("SELECT 1 FROM pg_tables WHERE tablename = %s", table) == []
+
+
+def test_a_table_that_exists_may_be_opened_as_it_is(database: str, table: str) -> None:
+    """By several at once, one of which makes it."""
+
+    def make(number: int) -> str | None:
+        with PgVectorStore.create(database, table, 4, fingerprint=str(number), exist_ok=True) as store:
+            store.upsert([Candidate("", id=str(number), vector=ROW)])
+            return store.fingerprint
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(make, range(4)))) == 1
+    with PgVectorStore.create(database, table, 9, exist_ok=True) as store:
+        assert (store.count(), len(store.search(ROW, 9))) == (4, 4)
+
+
+def test_a_table_made_anew_under_its_name_is_another(
+    small: PgVectorStore, database: str, table: str, sql: Callable[..., Any]
+) -> None:
+    """A store that is open meanwhile finds the new one's fingerprint with the new one's rows."""
+    small.save_fingerprint('{"old": 1}')
+    identity, fingerprint = small.identity, small.fingerprint
+    for number, ask in enumerate((lambda: small.search(ROW, 1), lambda: small.get(["t"]), small.sample)):
+        sql(f'DROP TABLE "{table}"')
+        with PgVectorStore.create(database, table, 4, half=True, fingerprint=f'{{"new": {number}}}') as new:
+            new.upsert([TEA])
+        assert ask()
+        assert (fingerprint, small.fingerprint) == ('{"old": 1}', f'{{"new": {number}}}')
+        assert small.identity != identity
+
+
+def test_identities_outlast_the_server(postgres_server: str, database: str, small: PgVectorStore, table: str) -> None:
+    """An index is gone on with after a restart, also by who may not ask for the server's number."""
+    before, fallback = small.identity, as_a_stranger(database, table)
+    assert as_a_stranger(database, table) == fallback
+    restart(postgres_server)
+    with PgVectorStore(database, table) as later:
+        assert (later.identity, as_a_stranger(database, table)) == (before, fallback)
+
+
+def as_a_stranger(database: str, table: str) -> Any:
+    """The identity that a role sees which may ask for nothing."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS stranger")
+        connection.execute("CREATE ROLE stranger LOGIN")
+        connection.execute("REVOKE EXECUTE ON FUNCTION pg_control_system FROM public")
+        connection.execute("SET ROLE stranger")
+        name = connection.info.dbname
+        identity: Any = PgVectorStore(connection, table).identity
+    assert identity[0] == name
+    return identity
+
+
+def test_forked_processes_have_connections_of_their_own(small: PgVectorStore, database: str, table: str) -> None:
+    """Of an address; a connection that was given is refused in the child. The parent's stays as it was."""
+    address = psycopg.conninfo.make_conninfo(database, application_name=table)
+    run = subprocess.run([sys.executable, "-c", FORKING, address, table], capture_output=True, text=True, check=False)
+    assert run.stdout.splitlines() == ["refused", "2 connections", "1 row", "1 row"], run.stderr
+
+
+FORKING = """
+import os, sys, psycopg
+from e2rank_integrations.errors import StoreError
+from e2rank_integrations.stores.pgvector import PgVectorStore
+address, table = sys.argv[1:]
+store, given = PgVectorStore(address, table), PgVectorStore(psycopg.connect(address + " application_name=''"), table)
+store.count(), given.count()
+child = os.fork()
+print(end="", flush=True)
+if not child:
+    try:
+        given.count()
+    except StoreError:
+        print("refused")
+    store.count()
+    with psycopg.connect(address, application_name="") as besides:
+        asked = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+        print(besides.execute(asked, [table]).fetchone()[0], "connections")
+    print(store.count(), "row", flush=True)
+    store.close()
+    os._exit(0)
+os.waitpid(child, 0)
+print(store.count(), "row")
+"""
+
+
+class Written(psycopg.Cursor[Any]):
+    """Remembers what was asked."""
+
+    asked: ClassVar[list[tuple[Any, Any]]] = []
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        self.asked.append((query, params))
+        return super().execute(query, params, **options)
+
+    def plans(self: psycopg.Connection[Any]) -> list[str]:
+        """How the statements that compared vectors go about it."""
+        told = [(SQL("EXPLAIN ") + query, params) for query, params in Written.asked if "<=>" in repr(query)]
+        return ["\n".join(row[0] for row in self.execute(*item).fetchall()) for item in told]
+
+
+def test_rows_are_compared_one_by_one_only_where_the_index_missed_some(
+    database: str, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And then by the filter's own index where it has one."""
+    rows = np.random.default_rng(0).normal(size=(400, 4))
+    monkeypatch.setattr(Written, "asked", [])
+    with psycopg.connect(database, autocommit=True) as connection:
+        store = PgVectorStore.create(connection, table, 4)
+        store.upsert([Candidate(str(place % 100), id=str(place), vector=row) for place, row in enumerate(rows)])
+        connection.execute(f'CREATE INDEX by_text ON "{table}" (text)')
+        connection.execute(f'ANALYZE "{table}"')
+        connection.execute("SET enable_seqscan = off")
+        connection.cursor_factory = Written
+        for most, statements in ((20_000, 1), (1, 2)):
+            Written.asked.clear()
+            connection.execute("SELECT set_config('hnsw.max_scan_tuples', %s, false)", [str(most)])
+            connection.execute("SET enable_sort = off")  # so that the first try is the vectors' index
+            found = store.search(ROW, 10, condition="text = '7'")
+            assert {item.id for item in found} == {"7", "107", "207", "307"}
+            told = Written.plans(connection)
+            assert ["Order By:" in plan for plan in told] == [True, False][:statements], told
+        assert "by_text" in told[-1]
+        assert "enable_indexscan" not in repr(Written.asked)
+
+
 def test_more_than_the_index_looks_at_is_found(database: str, table: str) -> None:
     """pgvector's HNSW stops at 1,000 candidates unless told to go on."""
     rows = np.random.default_rng(0).normal(size=(1300, 4))
@@ -218,6 +387,7 @@ def test_any_kind_of_connection_will_do(small: PgVectorStore, database: str, tab
     assert [item.id for item in PgVectorStore(Pool(), table).search(ROW, 1)] == ["t"]
     with psycopg.connect(database, row_factory=dict_row) as connection:
         register_vector(connection)
+        connection.commit()
         store = PgVectorStore(connection, table)
         store.upsert([Candidate("Milk.", id="m", vector=ROW[::-1].copy())])
         assert [item.id for item in store.search(ROW, 2)] == ["t", "m"]
@@ -280,12 +450,15 @@ def test_a_table_that_is_not_there_is_named(database: str, table: str, sql: Call
 def test_names_and_metadata_are_as_the_table_has_them(database: str, sql: Callable[..., Any]) -> None:
     """A schema, columns of other names, and none for metadata, which then are not dropped in silence."""
     sql('CREATE SCHEMA IF NOT EXISTS "my schema"')
-    columns = (
-        Columns(id="Key", text="body %s", vector="v", metadata=None) if False else Columns("Key", "body", "v", None)
-    )
-    with closing(PgVectorStore.create(database, "notes", 4, schema="my schema", columns=columns)) as store:
+    columns = Columns(id="Key", text="body %s", vector='"v" %', metadata=None)
+    with PgVectorStore.create(
+        database, "100 % {notes}", 4, schema="my schema", columns=columns, fingerprint='"5 %"'
+    ) as store:
+        assert store.fingerprint == '"5 %"'
         store.upsert([Candidate("Tea.", id="t", vector=ROW)])
         assert [(item.id, item.text, item.metadata) for item in store.search(ROW, 1)] == [("t", "Tea.", {})]
+        assert (set(store.get(["t"])), len(store.sample()), store.count()) == ({"t"}, 1, 1)
+        assert store.search(ROW, 1, condition='"body %%s" = %s', parameters=["Milk."]) == []
         with pytest.raises(InputError, match="metadata"):
             store.upsert([TEA])
         with pytest.raises(StoreError, match="metadata"):
@@ -345,6 +518,15 @@ def test_ids_may_be_uuids(database: str, sql: Callable[..., Any]) -> None:
         assert store.get([key.upper()]) == {}
         store.upsert([Candidate("Milk.", id=key, vector=ROW)])
         assert store.get([key])[key].text == "Milk."
+
+
+@pytest.mark.parametrize("kind", ["char(4)", "varchar(9)", "bigint", "numeric"])
+def test_ids_may_be_of_other_types(kind: str, table: str, database: str, sql: Callable[..., Any]) -> None:
+    """With a length, too."""
+    sql(f'CREATE TABLE "{table}" (id {kind} PRIMARY KEY, text text, embedding vector(4), metadata jsonb)')
+    sql(f"INSERT INTO \"{table}\" VALUES ('123', 'Tea.', '[1,0,0,0]')")
+    with PgVectorStore(database, table) as store:
+        assert set(store.get(["123", "12", "1"])) == {"123"}
 
 
 def test_a_missing_client_library_names_the_pip_command() -> None:

@@ -16,6 +16,7 @@ from e2rank_integrations.values import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from typing import Self
 
     from chromadb.api.models.Collection import Collection
     from chromadb.api.types import Include
@@ -154,6 +155,12 @@ class ChromaStore:
     def close(self) -> None:
         """Close the client that `open_collection` made; a collection that was given stays open."""
         self._closing()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def sample(self) -> list[Candidate]:
         """The first records.
