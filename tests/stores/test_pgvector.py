@@ -143,6 +143,7 @@ def test_what_is_too_wide_is_refused_with_a_way_out(
 
 def test_pgvector_has_no_wider_index(sql: Callable[..., Any]) -> None:
     """The limits are those of this pgvector; where it learns more, the package's should, too."""
+    sql("CREATE EXTENSION IF NOT EXISTS vector")
     for kind, most in (("vector", 2000), ("halfvec", 4000)):
         sql(f"CREATE TEMP TABLE {kind}_wide (e {kind}({most + 1}))")
         with pytest.raises(psycopg.errors.ProgramLimitExceeded):

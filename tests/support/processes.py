@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -58,7 +60,9 @@ def free_port() -> int:
 def _process(
     command: Sequence[str | Path], output: IO[bytes], environment: Mapping[str, str] | None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+    process = subprocess.Popen(
+        command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+    )
     try:
         yield process
     finally:
@@ -68,6 +72,8 @@ def _process(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        with suppress(ProcessLookupError):  # a server may leave processes of its own behind
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _answers(process: subprocess.Popen[bytes], port: int, ready: str, patience: float) -> bool:
