@@ -104,7 +104,7 @@ class Session:
         """One request; its inputs have one role."""
         role, longest = inputs[0].role, max(len(item.ids) for item in inputs)
         name = self._engine.listwise_model if role == "listwise" and self._engine.listwise_model else model
-        about = f"{len(inputs)} {role} input{'s'[: len(inputs) > 1]} of up to {longest} tokens"
+        about = f"{len(inputs)} {role} {'input' if len(inputs) == 1 else 'inputs'} of up to {longest} tokens"
         body = request_body(name, inputs)
         answer = await self._connection.send(
             Request("POST", "/embeddings", body, largest_answer(len(inputs)), about), deadline
