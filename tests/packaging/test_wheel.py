@@ -139,7 +139,7 @@ from e2rank_integrations.cli import main
 pyarrow.parquet.write_table(pyarrow.table({"_id": ["a", "b"], "text": ["this", "that"]}), "c.parquet")
 store = ["--chroma", "chroma", "--collection", "texts"]
 assert main(["index", "c.parquet", *store, "--model", MODEL, "--device", "cpu"]) == 0
-assert Path("c.parquet.texts.manifest").is_file()
+assert len(list(Path().glob("c.parquet.texts.*.manifest"))) == 1
 """,
 }
 
