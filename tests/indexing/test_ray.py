@@ -54,9 +54,18 @@ def job(tmp_path_factory: pytest.TempPathFactory, qwen_encoder: E2RankEncoder, l
     return folder, json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_records_are_those_of_the_local_engine(
-    job: tuple[Path, Any], qwen_encoder: E2RankEncoder, tmp_path: Path
+def test_a_job_of_two_workers(
+    job: tuple[Path, Any], logs: Path, place: Place, qwen_encoder: E2RankEncoder, tmp_path: Path
 ) -> None:
+    """All that one job shows, in one test: processes that share the tests would each run a job of their own."""
+    expect_the_records_of_the_local_engine(job, qwen_encoder, tmp_path)
+    expect_that_a_worker_was_killed(job)
+    expect_that_a_part_ended_the_job(job)
+    expect_that_no_room_is_an_input_error(job, place, qwen_encoder)
+    expect_no_key_in(logs)
+
+
+def expect_the_records_of_the_local_engine(job: tuple[Path, Any], qwen_encoder: E2RankEncoder, tmp_path: Path) -> None:
     """Each row once, the vectors to 1e-6, and the same errors, though a worker died with a part in its hands."""
     folder, _ = job
     by_ray = Place(folder / "corpus.jsonl", folder / "by-ray", folder / "by-ray.manifest", rows_per_part=4)
@@ -69,7 +78,7 @@ def test_the_records_are_those_of_the_local_engine(
     assert (again.rows, again.errors, again.stored) == (report.rows, report.errors, report.stored) == (17, 2, 15)
 
 
-def test_a_worker_was_killed_at_work(job: tuple[Path, Any]) -> None:
+def expect_that_a_worker_was_killed(job: tuple[Path, Any]) -> None:
     """By SIGKILL, and others did its part; Ray is stopped where it was started."""
     _, said = job
     (victim,) = said["killed"]
@@ -78,7 +87,7 @@ def test_a_worker_was_killed_at_work(job: tuple[Path, Any]) -> None:
     assert said["running"] is False
 
 
-def test_a_part_that_ends_its_workers_ends_the_job(job: tuple[Path, Any]) -> None:
+def expect_that_a_part_ended_the_job(job: tuple[Path, Any]) -> None:
     """After the third of them, and not never; what came before it is kept, and how to go on is said."""
     _, said = job
     assert len(said["ended"]) == 1
@@ -89,9 +98,7 @@ def test_a_part_that_ends_its_workers_ends_the_job(job: tuple[Path, Any]) -> Non
     assert notes == ["14 rows are indexed; run the same again, and it goes on there"]
 
 
-def test_a_worker_that_no_machine_has_room_for_is_an_input_error(
-    job: tuple[Path, Any], place: Place, qwen_encoder: E2RankEncoder
-) -> None:
+def expect_that_no_room_is_an_input_error(job: tuple[Path, Any], place: Place, qwen_encoder: E2RankEncoder) -> None:
     """Ray would wait for a GPU without end; and it is Ray that chooses which GPU."""
     from e2rank_integrations.indexing.ray import RayEmbedder
 
@@ -113,7 +120,7 @@ def test_ray_is_given_parts_in_windows() -> None:
     assert [len(window) for window in windows] == [_WINDOW]
 
 
-def test_no_key_is_in_rays_logs(job: tuple[Path, Any], logs: Path) -> None:
+def expect_no_key_in(logs: Path) -> None:
     """The engine travels to the workers with its key, and what Ray writes about that does not hold it."""
     from tests.indexing.ray_job import KEY
 
