@@ -72,11 +72,11 @@ test-hub: export HF_HUB_OFFLINE := 0
 test-hub: $(VENV)/.dev  ## Check the real E2Rank-0.6B against its golden figures; downloads 1.2 GB
 	$(PY) -m pytest -m hub -s
 
-# Not those that take long and ask nothing more of the versions: servers, and Ray, which ran with its lowest once.
+# Not those that take long and ask little of the versions: servers and their faults, and Ray, which ran with its lowest once.
 test-lowest: $(LOWEST)/.dev  ## Run the tests with the lowest supported versions
 	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider -W default \
 	    --ignore=tests/benchmarks --ignore=tests/cookbook --ignore=tests/docs --ignore=tests/servers \
-	    --ignore=tests/indexing/test_ray.py
+	    --ignore=tests/indexing/test_ray.py --ignore=tests/engines/test_remote_faults.py
 
 test-vllm: $(VENV)/.dev $(VLLM)/.ready  ## Run the tests of servers against a real vLLM on the CPU, which takes 2.5 GB
 	E2RANK_VLLM=$(VLLM)/bin/python $(PY) -m pytest tests/servers/test_agreement.py
