@@ -91,7 +91,7 @@ class E2RankEncoder:
 
     def _expect_prompts_served(self) -> None:
         """A server that knows one model alone would embed prompts without the adapter that reads them."""
-        if self._chosen_adapter is not None and getattr(self.custom_engine, "listwise_model", "") is None:
+        if getattr(self.custom_engine, "listwise_model", "") is None and self._chosen_adapter is not None:
             raise InputError(
                 f"listwise_adapter: prompts of {self.model!r} are read with an adapter of their own; serve it under a "
                 f"name and give that as RemoteEngine(listwise_model=…), or do without it: listwise_adapter=None"
@@ -234,7 +234,7 @@ class E2RankEncoder:
         try:
             with document_bar(documents, show=progress) as advance:
                 while part := _texts(islice(texts, chunk), "document", cuts.documents):
-                    encoded = self.run(self._cut(part, cuts))
+                    encoded = self.run(self.cut_documents(part, cuts))
                     advance(len(part), encoded.usage.tokens)
                     yield encoded.vectors
                     del part, encoded  # before the next chunk is read
@@ -277,12 +277,15 @@ class E2RankEncoder:
     def document_inputs(self, documents: Sequence[str]) -> list[TokenInput]:
         """The ids of documents, cut to the cap."""
         cuts = Cuts(self.writer.document_cap)
-        inputs = self._cut(_texts(documents, "document"), cuts)
+        inputs = self.cut_documents(_texts(documents, "document"), cuts)
         cuts.report()
         return inputs
 
-    def _cut(self, texts: Iterable[str], cuts: Cuts) -> list[TokenInput]:
-        """One document at a time, so that no more is held of a long one than its cap."""
+    def cut_documents(self, texts: Iterable[str], cuts: Cuts) -> list[TokenInput]:
+        """The ids of documents, cut to the cap and counted, but not reported.
+
+        One document at a time, so that no more is held of a long one than its cap.
+        """
         inputs = []
         for text in texts:
             line = self.writer.document(text)

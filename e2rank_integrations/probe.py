@@ -14,6 +14,7 @@ from e2rank_integrations.encoder import DEFAULT_MODEL, E2RankEncoder
 from e2rank_integrations.engines.registry import local_engine
 from e2rank_integrations.errors import InputError, ServerMismatchError
 from e2rank_integrations.profiles import PROFILES, Pooling
+from e2rank_integrations.text.cuts import Cuts
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -114,8 +115,7 @@ def probe(encoder: E2RankEncoder, *, compare: bool = True, longest: int = 512) -
 def _inputs(encoder: E2RankEncoder, longest: int) -> list[TokenInput]:
     documents = [DOCUMENT, " ".join([DOCUMENT] * (longest // len(DOCUMENT.split()) + 1))[: 5 * longest]]
     prompt, _ = encoder.listwise_input(QUERY, documents)
-    writer = encoder.writer
-    cut = [writer.cut_document(writer.document(text)) for text in documents]  # of which nobody need be told
+    cut = encoder.cut_documents(documents, Cuts(encoder.writer.document_cap))  # of which nobody need be told
     return [*cut, *encoder.query_inputs([QUERY]), prompt]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from e2rank_integrations.caches.base import packed, unpacked
 from e2rank_integrations.errors import InputError, StoreError
+from e2rank_integrations.sqlite import select_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,6 @@ FILE = "document_vectors.sqlite"
 """Name of the file in the cache's folder; SQLite keeps two more beside it while it is in use."""
 
 _APPLICATION = 0x45325243  # "E2RC" in the file's header: whose database it is
-_KEYS = 500  # of one query; SQLite's own limit was 999 once
 _PATIENCE = 10.0  # seconds to wait for another process that writes
 
 # What is wrong with the file, rather than with the moment.
@@ -89,13 +89,8 @@ class DiskCache:
             StoreError: the file is no cache, or cannot be opened.
             OSError: it cannot be read now.
         """
-        found: dict[bytes, object] = {}
         with self._connected() as connection:
-            for start in range(0, len(keys), _KEYS):
-                part = keys[start : start + _KEYS]
-                marks = ", ".join("?" * len(part))
-                query = f"SELECT key, vector FROM vectors WHERE key IN ({marks})"  # noqa: S608 - question marks alone
-                found.update(connection.execute(query, part))
+            found = dict(select_in(connection, "SELECT key, vector FROM vectors WHERE key IN", keys))
         return [unpacked(found.get(key)) for key in keys]
 
     def put(self, items: Mapping[bytes, Vector]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from e2rank_integrations.encoder import E2RankEncoder
     from e2rank_integrations.indexing.sources import Part, Source
-    from e2rank_integrations.values import Encoded, Matrix, TokenInput
+    from e2rank_integrations.values import Encoded, Matrix
 
     Embedder = Callable[[Source, Iterable[Part], E2RankEncoder], Generator["EmbeddedPart"]]
     """Embeds parts and gives them back in their order."""
@@ -97,10 +97,4 @@ def _encoded(rows: Sequence[Row], encoder: E2RankEncoder, cuts: Cuts, stop: Even
     for start in range(0, max(len(rows), 1), size):
         if stop.is_set():
             raise CancelledError
-        yield encoder.run([_input(row.text, encoder, cuts) for row in rows[start : start + size]])
-
-
-def _input(text: str, encoder: E2RankEncoder, cuts: Cuts) -> TokenInput:
-    line = encoder.writer.document(text)
-    cuts.count([line])
-    return encoder.writer.cut_document(line)
+        yield encoder.run(encoder.cut_documents([row.text for row in rows[start : start + size]], cuts))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice, tee
 from typing import TYPE_CHECKING
 
+from e2rank_integrations.checks import expect_positive
 from e2rank_integrations.errors import InputError, StoreError
 from e2rank_integrations.indexing.embedding import embed_here
 from e2rank_integrations.indexing.manifest import Job
@@ -69,8 +70,7 @@ def index_corpus(
         StoreError: the manifest is another job's, or does not go with what the store holds; or one of them fails.
         TransientError: the engine fails. What is recorded stays, and another call goes on there.
     """
-    if rows_per_part < 1:
-        raise InputError(f"rows_per_part: expected at least 1, found {rows_per_part}")
+    expect_positive("rows_per_part", rows_per_part)
     started, corpus = time.perf_counter(), source.identity
     expect_same_embedding(store, encoder)
     job = Job(corpus, source.settings, encoder.fingerprint.to_json(), str(store.identity), rows_per_part)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from e2rank_integrations.errors import InputError, StoreError
 from e2rank_integrations.fingerprint import Fingerprint
 from e2rank_integrations.indexing.rows import RowError
+from e2rank_integrations.sqlite import select_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 _APPLICATION = 0x4532524D  # "E2RM" in the file's header: whose database it is
 _VERSION = 1
-_KEYS = 500  # of one query; SQLite's own limit was 999 once
 _PATIENCE = 1.0  # seconds to wait for another process at the same job, which is not going to end soon
 
 _TABLES = """
@@ -142,14 +142,8 @@ class Manifest:
 
     def positions(self, ids: Sequence[str]) -> dict[str, int]:
         """Where those of the ids that are recorded came first."""
-        found: dict[str, int] = {}
         with self._transaction() as connection:
-            for start in range(0, len(ids), _KEYS):
-                some = ids[start : start + _KEYS]
-                marks = ", ".join("?" * len(some))
-                query = f"SELECT id, position FROM ids WHERE id IN ({marks})"  # noqa: S608 - question marks alone
-                found.update(connection.execute(query, some))
-        return found
+            return dict(select_in(connection, "SELECT id, position FROM ids WHERE id IN", ids))
 
     def record(self, part: int, ids: Mapping[str, int], errors: Sequence[RowError]) -> None:
         """Say that a part is done: all of it or nothing.

@@ -54,8 +54,9 @@ def expect_same_embedding(store: VectorStore, encoder: E2RankEncoder, found: Seq
     Raises:
         StoreMismatchError: the vectors are not this encoder's.
     """
-    saved = None if store.fingerprint is None else _parsed(store.fingerprint)
-    if saved is not None:
+    text = store.fingerprint
+    if text is not None:
+        saved = _parsed(text)
         _expect_same_fingerprint(saved, encoder.fingerprint)
         if saved.knows_weights_of(encoder.fingerprint):
             return

@@ -83,7 +83,8 @@ def executed(notebook: NotebookNode) -> NotebookNode:
         CellExecutionError: a cell failed.
     """
     with TemporaryDirectory() as folder, TemporaryDirectory() as profile:
-        manager = AsyncKernelManager(kernel_spec_manager=ThisInterpreter())
+        # Sockets in a folder of its own: free ports, looked up first and bound later, are taken by others in between.
+        manager = AsyncKernelManager(kernel_spec_manager=ThisInterpreter(), transport="ipc", ip=f"{profile}/kernel")
         client = NotebookClient(
             notebook,
             km=manager,

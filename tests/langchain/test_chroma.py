@@ -11,8 +11,9 @@ from langchain_chroma import Chroma
 from e2rank_integrations.errors import StoreError, StoreMismatchError
 from e2rank_integrations.langchain import E2RankEmbeddings, E2RankReranker, E2RankRetriever, with_text_hash
 from e2rank_integrations.stores import FINGERPRINT_KEY, TEXT_HASH_KEY, text_hash
+from e2rank_integrations.stores.chroma.opening import close_client
 from tests.langchain.helpers import documents, ids, scores, snapshot
-from tests.support.chroma import close, disk_client, unique_name
+from tests.support.chroma import disk_client, unique_name
 from tests.support.passages import PASSAGES, QUERIES
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def test_a_server_by_its_address(server_port: int, embeddings: E2RankEmbeddings,
         assert {item.vector_source for item in reranker.rank(documents(["law"]), QUERY)} == {"store"}
         assert recording.usage.documents == 0
     finally:
-        close(store._client)
+        close_client(store._client)
 
 
 def test_a_folder_is_opened_again(tmp_path: Path, embeddings: E2RankEmbeddings, recording: Recording) -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import chromadb
 
+from e2rank_integrations.stores.chroma.opening import close_client
 from tests.support.processes import serving
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def disk_client(folder: Path) -> Iterator[ClientAPI]:
     try:
         yield client
     finally:
-        close(client)
+        close_client(client)
 
 
 @contextmanager
@@ -59,17 +60,7 @@ def server_client(port: int) -> Iterator[ClientAPI]:
     try:
         yield client
     finally:
-        close(client)
-
-
-def close(client: ClientAPI) -> None:
-    """Close a client and its connections, which Chroma's own `close` leaves open."""
-    for owner in (client, getattr(client, "_admin_client", None)):
-        session = getattr(getattr(owner, "_server", None), "_session", None)
-        if session is not None:
-            session.close()
-    if hasattr(client, "close"):  # not before Chroma 1.5
-        client.close()
+        close_client(client)
 
 
 @contextmanager

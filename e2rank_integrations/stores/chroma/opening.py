@@ -13,6 +13,7 @@ import chromadb
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
 from chromadb.errors import NotFoundError
 
+from e2rank_integrations.checks import expect_count
 from e2rank_integrations.errors import InputError, StoreError
 from e2rank_integrations.stores.chroma.asking import asked, cause
 from e2rank_integrations.stores.chroma.store import ChromaStore
@@ -60,16 +61,15 @@ def open_collection(
         InputError: an address, a header or a number that cannot be used.
         StoreError: the collection does not exist and is not to be made, or nothing can be opened there.
     """
-    if search_ef is not None and search_ef < 1:
-        raise InputError(f"search_ef: expected a number of candidates, at least 1, found {search_ef}")
+    expect_count("search_ef", search_ef)
     scope = {"tenant": tenant or DEFAULT_TENANT, "database": database or DEFAULT_DATABASE}
     client = _server(str(where), headers, verify, scope) if _is_address(where) else _folder(where, create, scope)
     try:
         collection = _made(client, name, fingerprint, search_ef) if create else _existing(client, name)
     except BaseException:
-        _close(client)
+        close_client(client)
         raise
-    return ChromaStore(collection, closing=partial(_close, client))
+    return ChromaStore(collection, closing=partial(close_client, client))
 
 
 def _is_address(where: str | Path) -> bool:
@@ -154,7 +154,7 @@ def _opened(kind: Callable[..., ClientAPI], **arguments: Any) -> ClientAPI:
         raise StoreError(f"Chroma cannot be opened: {cause(error)}") from error
 
 
-def _close(client: ClientAPI) -> None:
+def close_client(client: ClientAPI) -> None:
     """Close a client and its connections, which Chroma's own `close` leaves open."""
     for owner in (client, getattr(client, "_admin_client", None)):
         session = getattr(getattr(owner, "_server", None), "_session", None)
