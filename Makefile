@@ -8,6 +8,10 @@ VLLM := .venv-vllm
 PY := $(VENV)/bin/python
 # Processes that share the tests; each loads torch and the small models.
 WORKERS ?= 2
+# Tests that take long and ask little of the versions: the lowest ones are spared them. Ray ran with its lowest once.
+SPARED := benchmarks cookbook docs servers engines/test_remote_faults.py engines/test_sharing.py indexing/test_ray.py \
+    langchain/test_imports.py llama_index/test_imports.py llama_index/test_ingestion.py test_imports.py \
+    text/test_budget.py text/test_prompts.py text/test_ranks.py
 # Folders of further adapters, by the same recipe, that `make figures` puts beside the shipped one.
 SEEDS ?=
 # Of `make adapter`; the shipped adapter is that of 1.
@@ -72,11 +76,9 @@ test-hub: export HF_HUB_OFFLINE := 0
 test-hub: $(VENV)/.dev  ## Check the real E2Rank-0.6B against its golden figures; downloads 1.2 GB
 	$(PY) -m pytest -m hub -s
 
-# Not those that take long and ask little of the versions: servers and their faults, and Ray, which ran with its lowest once.
-test-lowest: $(LOWEST)/.dev  ## Run the tests with the lowest supported versions
+test-lowest: $(LOWEST)/.dev  ## Run the tests with the lowest supported versions, but those named above
 	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider -W default \
-	    --ignore=tests/benchmarks --ignore=tests/cookbook --ignore=tests/docs --ignore=tests/servers \
-	    --ignore=tests/indexing/test_ray.py --ignore=tests/engines/test_remote_faults.py
+	    $(addprefix --ignore=tests/,$(SPARED))
 
 test-vllm: $(VENV)/.dev $(VLLM)/.ready  ## Run the tests of servers against a real vLLM on the CPU, which takes 2.5 GB
 	E2RANK_VLLM=$(VLLM)/bin/python $(PY) -m pytest tests/servers/test_agreement.py

@@ -89,6 +89,7 @@ def executed(notebook: NotebookNode) -> NotebookNode:
             notebook,
             km=manager,
             timeout=CELL_SECONDS,
+            startup_timeout=CELL_SECONDS,
             record_timing=False,
             coalesce_streams=True,
             resources={"metadata": {"path": folder}},

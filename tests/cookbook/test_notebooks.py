@@ -10,13 +10,12 @@ import getpass
 import re
 import socket
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
 
-from tests.cookbook.execute import AT_ONCE, METADATA, Outcome, execute_apart, notebooks, read, smaller
+from tests.cookbook.execute import METADATA, execute_apart, notebooks, read, smaller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,30 +33,17 @@ ABSOLUTE = re.compile(
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 
 
-@pytest.fixture(scope="module")
-def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Future]]:
-    """The notebooks that were asked for, executed in a folder of their own, two at once."""
-    asked = {item.callspec.params["path"] for item in request.session.items if item.originalname == RUNS}
-    out = tmp_path_factory.mktemp("executed")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {path: pool.submit(execute_apart, path, out) for path in NOTEBOOKS if path in asked}
-        pool.shutdown(cancel_futures=True)
-
-
 @each
-def test_a_notebook_runs_as_committed(path: Path, runs: dict[Path, Future], tmp_path_factory) -> None:
+def test_a_notebook_runs_as_committed(path: Path, tmp_path: Path) -> None:
     """Offline and in an empty folder every cell runs without an error or a warning, and prints and draws what the
     committed file shows: the same cells the same kinds of output."""
-    outcome: Outcome = runs[path].result()
+    outcome = execute_apart(path, tmp_path)
     assert outcome.process.returncode == 0, outcome.process.stderr[-4000:]
     fresh, committed = read(outcome.written), read(path)
     assert warnings_of(fresh) == []
     assert [cell.source for cell in fresh.cells] == [cell.source for cell in committed.cells]
     assert kinds(fresh) == kinds(committed), "run: python -m tests.cookbook.execute"
     assert leaks(fresh) == []
-
-
-RUNS = test_a_notebook_runs_as_committed.__name__
 
 
 def test_there_are_notebooks() -> None:

@@ -23,13 +23,14 @@ def outputs(path: Path) -> dict[str, str]:
     """By the name of each example whose output the document shows: that output."""
     text = path.read_text(encoding="utf-8")
     code = iter(blocks(text, path.name))
-    programs: list[tuple[Example, str]] = []
+    programs: list[tuple[Example, str | None]] = []  # None where nothing is shown
     for fence in FENCES.finditer(text):
         block = next(code) if fence["python"] else None
         if block is None or block.continues:
             before, printed = programs.pop()
             more = () if block is None else (block,)
-            programs.append((Example(path, (*before.blocks, *more)), printed + (fence["output"] or "")))
+            shown = printed if block else (printed or "") + fence["output"]
+            programs.append((Example(path, (*before.blocks, *more)), shown))
         else:
-            programs.append((Example(path, (block,)), ""))
-    return {program.name: printed for program, printed in programs if printed}
+            programs.append((Example(path, (block,)), None))
+    return {program.name: printed for program, printed in programs if printed is not None}

@@ -24,13 +24,20 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.wheel
 
-EXTRAS = ("", "langchain", "llama-index", "chroma", "embedded", "evaluation", "adapter", "train", "index")
+EXTRAS = (
+    *("", "langchain", "llama-index", "chroma", "embedded", "evaluation", "adapter", "train", "remote", "pgvector"),
+    "index",
+)
+# What the docs tell people to install besides.
+BESIDE = {"pgvector": ("psycopg[binary]",)}
 # Extras that hold others. peft brings accelerate, and with it all that the trainer itself needs; mining and plots need
-# the rest of `train`.
+# the rest of `train`. LangChain's tracing and Chroma's client speak HTTP and JSON by the same packages as `remote`.
 HOLDS = {
     "adapter": {"train"},
+    "chroma": {"remote"},
     "embedded": {"adapter", "train"},
-    "index": {"chroma"},
+    "index": {"chroma", "remote"},
+    "langchain": {"remote"},
     "train": {"adapter", "evaluation"},
 }
 PACKAGE = ROOT / "e2rank_integrations"
@@ -130,6 +137,28 @@ train(slates, base, "trained", TrainSettings(objective="listwise", lora_rank=2, 
 trained = E2RankEncoder("trained", device="cpu", dtype="float32")
 assert (trained.encode_documents(["this"]) == base.encode_documents(["this"])).all()
 """,
+    "remote": """
+from e2rank_integrations import E2RankEncoder, RemoteEngine
+from e2rank_integrations.errors import UnavailableError
+engine = RemoteEngine("http://127.0.0.1:9/v1", retries=0)
+try:
+    E2RankEncoder(MODEL, custom_engine=engine).encode_queries(["what?"])
+except UnavailableError as error:
+    assert "127.0.0.1:9" in str(error), error
+else:
+    raise AssertionError("somebody listens on port 9")
+engine.close()
+""",
+    "pgvector": """
+from e2rank_integrations.stores.pgvector import PgVectorStore
+from e2rank_integrations.errors import StoreError
+try:
+    PgVectorStore("postgresql://127.0.0.1:9/none", "texts").count()
+except StoreError as error:
+    assert "PostgreSQL" in str(error), error
+else:
+    raise AssertionError("somebody listens on port 9")
+""",
     "index": """
 from e2rank_integrations.indexing.parquet import ParquetSource
 from pathlib import Path
@@ -176,7 +205,7 @@ class Installed:
 def installed(request: pytest.FixtureRequest, wheel: Path) -> Iterator[Installed]:
     """The wheel with one extra."""
     environment = make(request.param or "none", base())
-    environment.install(f"{wheel}[{request.param}]" if request.param else str(wheel))
+    environment.install(f"{wheel}[{request.param}]" if request.param else str(wheel), *BESIDE.get(request.param, ()))
     yield Installed(request.param, environment)
     shutil.rmtree(environment.folder)
 
