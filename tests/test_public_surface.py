@@ -1,11 +1,8 @@
-"""What users may import, and what importing it costs."""
+"""What users may import by name from the package itself."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from importlib import metadata
+from importlib import metadata, resources
 
 import pytest
 
@@ -31,16 +28,6 @@ PUBLIC = [
     "Searcher",
     "__version__",
 ]
-HEAVY = ("torch", "transformers", "peft", "sentence_transformers", "chromadb", "langchain_core", "llama_index")
-
-
-def modules_after(code: str) -> set[str]:
-    """Top-level modules that a new process holds after running the code."""
-    printing = f"{code}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run(
-        [sys.executable, "-c", printing], check=True, capture_output=True, text=True, env={**os.environ}
-    )
-    return set(done.stdout.split())
 
 
 def test_the_public_names_are_these() -> None:
@@ -51,9 +38,9 @@ def test_the_public_names_are_these() -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_is_there_and_documented(name: str) -> None:
-    """Each loads, and each class says what it is."""
+    """The lazy table leads to real objects that know themselves by that name, and say what they are."""
     value = getattr(e2rank_integrations, name)
-    assert isinstance(value, str) or value.__doc__
+    assert isinstance(value, str) or (value.__name__ == name and value.__doc__)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
@@ -70,25 +57,6 @@ def test_a_star_import_gives_the_public_names() -> None:
     assert set(PUBLIC) <= set(scope)
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import e2rank_integrations",
-        "from e2rank_integrations import *",
-        "import e2rank_integrations.encoder",
-        "import e2rank_integrations.reranker",
-        "from e2rank_integrations import E2RankEncoder; E2RankEncoder.embedded()",
-        "from e2rank_integrations import E2RankEncoder, Reranker; Reranker(E2RankEncoder('a/b'), top_n=3)",
-        "from e2rank_integrations import E2RankEncoder; E2RankEncoder.embedded().document_inputs(['a'])",
-        "from e2rank_integrations import *; E2RankEncoder('a/b', document_cache=MemoryCache())",
-        "from e2rank_integrations import DiskCache; DiskCache('nowhere')",
-    ],
-)
-def test_importing_and_making_components_loads_no_framework(code: str) -> None:
-    """Neither torch nor transformers nor an integration: they load with the first forward."""
-    assert modules_after(code).isdisjoint(HEAVY)
-
-
 def test_the_version_is_the_distributions() -> None:
     """One number."""
     assert e2rank_integrations.__version__ == metadata.version("e2rank-integrations")
@@ -96,5 +64,4 @@ def test_the_version_is_the_distributions() -> None:
 
 def test_the_package_is_typed() -> None:
     """Type checkers of users read its annotations."""
-    (marker,) = (path for path in e2rank_integrations.__path__)
-    assert os.path.exists(os.path.join(marker, "py.typed"))  # noqa: PTH110, PTH118
+    assert resources.files(e2rank_integrations).joinpath("py.typed").is_file()

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.test_imports import WITHOUT, python
+from tests.test_imports import HEAVY, WITHOUT, loaded_after, python
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAVY = {"torch", "transformers", "peft", "sentence_transformers"}
 OTHERS = {"langchain_core", "langchain_chroma", "langchain_classic", "chromadb", "llama_index.vector_stores"}
 ABSENT = {"torch", "transformers", "chromadb", "langchain_core", "langchain", "langchain_chroma"}
 ADAPTER = "import e2rank_integrations.llama_index"
 LLAMA_INDEX = {"llama_index", "llama_index.core", "llama_index_instrumentation"}
-
-
-def loaded_after(code: str, of: set[str]) -> set[str]:
-    """Which of some modules a new interpreter has loaded after running code; a warning fails it."""
-    return {*python(f"import sys\n{code}\nprint(*({of!r} & {{*sys.modules}}))").split()}
 
 
 def test_importing_loads_nothing_heavy() -> None:
