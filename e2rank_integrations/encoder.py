@@ -16,11 +16,11 @@ from e2rank_integrations.bundle import FILE, Bundle, bundle_of, read_bundle
 from e2rank_integrations.caches.base import DocumentCache
 from e2rank_integrations.caches.engine import CachedEngine
 from e2rank_integrations.caches.keyed import KeyedCache
-from e2rank_integrations.checks import expect_positive
+from e2rank_integrations.checks import expect_positive, expect_rows
 from e2rank_integrations.engines.base import Engine, engine_identity
 from e2rank_integrations.engines.prefixes import PrefixCache, PrefixedEngine
 from e2rank_integrations.engines.registry import DType, EngineKey, local_engine
-from e2rank_integrations.errors import CheckpointError, InputError, NonFiniteError, ServerMismatchError
+from e2rank_integrations.errors import CheckpointError, InputError
 from e2rank_integrations.fingerprint import Fingerprint
 from e2rank_integrations.progress import document_bar
 from e2rank_integrations.text.checks import expect_text
@@ -328,27 +328,17 @@ class E2RankEncoder:
 
     def run(self, inputs: Sequence[TokenInput]) -> Encoded:
         """Have the engine embed inputs; without any, it is not asked."""
-        return self._checked(self.engine.encode(inputs), len(inputs)) if inputs else self._nothing()
+        return self._checked(self.engine.encode(inputs), inputs) if inputs else self._nothing()
 
     async def arun(self, inputs: Sequence[TokenInput]) -> Encoded:
         """As `run`, without blocking the event loop."""
         if not inputs:
             return self._nothing()
         engine = await in_thread(lambda: self.engine)
-        return self._checked(await engine.aencode(inputs), len(inputs))
+        return self._checked(await engine.aencode(inputs), inputs)
 
-    def _checked(self, encoded: Encoded, inputs: int) -> Encoded:
-        """What an engine brought, if it is a finite row for each input, as wide as the model."""
-        rows, width = encoded.vectors.shape
-        if width != self.width:
-            raise ServerMismatchError(
-                f"expected vectors of width {self.width}, found {width}: the engine runs another model than "
-                f"{self.model!r}, or cuts its vectors; have it run the same"
-            )
-        if rows != inputs:
-            raise ServerMismatchError(f"expected a vector for each of {inputs} inputs, found {rows}; mend the engine")
-        if not np.isfinite(encoded.vectors).all():
-            raise NonFiniteError("the engine returned NaN or infinity; have it compute in float32 or bfloat16")
+    def _checked(self, encoded: Encoded, inputs: Sequence[TokenInput]) -> Encoded:
+        expect_rows(encoded.vectors, len(inputs), self.width)
         return encoded
 
     def _nothing(self) -> Encoded:

@@ -165,12 +165,13 @@ def test_an_engine_that_cannot_be_told_from_others_must_say(qwen_encoder: E2Rank
 async def test_what_is_not_a_row_for_each_input_is_refused(
     qwen_encoder: E2RankEncoder, change: Callable[[Matrix], Matrix], error: type[Exception], says: str
 ) -> None:
-    """Sync and async, before it is taken for a vector of another text."""
-    encoder = replace(qwen_encoder, custom_engine=Seeded(change=change))
-    with pytest.raises(error, match=says):
-        encoder.encode_documents(TEXTS)
-    with pytest.raises(error, match=says):
-        await encoder.aencode_documents(TEXTS)
+    """Sync and async, before it is kept, or taken for a vector of another text."""
+    for cache in (None, MemoryCache()):
+        encoder = replace(qwen_encoder, custom_engine=Seeded(change=change), document_cache=cache)
+        with pytest.raises(error, match=says):
+            encoder.encode_documents(TEXTS)
+        with pytest.raises(error, match=says):
+            await encoder.aencode_documents(TEXTS)
 
 
 # What it is.

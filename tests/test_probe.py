@@ -223,7 +223,7 @@ def test_a_model_with_an_adapter_for_prompts_is_indexed_on_a_server(
 def test_certificates_of_no_server_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An option without effect is a misunderstanding."""
     assert cli.main([*index(tmp_path), "--ca", str(tmp_path / "ca.pem")]) == 2
-    assert "--ca: there is no embedding server; give --base-url" in capsys.readouterr().err
+    assert "--ca: there is no server to embed; give --base-url" in capsys.readouterr().err
 
 
 def index(folder: Path) -> list[str]:

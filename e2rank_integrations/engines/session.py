@@ -90,6 +90,13 @@ class Session:
         Returns:
             Unit rows in the order of the inputs, shape (inputs, width), float32.
         """
+        try:
+            return await self._embedded(inputs, parts, deadline)
+        except ServerError:  # it may be another one by now, that serves under another name
+            self._forget()
+            raise
+
+    async def _embedded(self, inputs: Sequence[TokenInput], parts: Sequence[Batch], deadline: float) -> Matrix:
         served = await self.served()
         await self._expect_sound(inputs, served)
         answers: dict[int, Matrix] = {}
@@ -103,9 +110,6 @@ class Session:
         tasks = [asyncio.create_task(work()) for _ in parts[: self._engine.max_concurrency]]
         try:
             await asyncio.gather(*tasks)
-        except ServerError:  # it may be another one by now, that serves under another name
-            self._forget()
-            raise
         finally:
             for task in tasks:
                 task.cancel()

@@ -79,8 +79,10 @@ def _expect_usable(options: Namespace) -> None:
         raise InputError("--workers, --ray-address: they are Ray's; give --engine ray, too")
     if _on_a_server(options) and (options.device, options.dtype) != ("auto", "auto"):
         raise InputError("--device, --dtype: a server embeds, which has its own; leave them out beside --base-url")
-    if not _on_a_server(options) and (options.no_probe or options.ca is not None):
-        raise InputError("--no-probe, --ca: there is no embedding server; give --base-url, too")
+    if not _on_a_server(options) and options.no_probe:
+        raise InputError("--no-probe: there is no server to be probed; give --base-url, too")
+    if not _on_a_server(options) and options.ca is not None:
+        raise InputError("--ca: there is no server to embed; give --base-url, too (of Chroma's server: --chroma-ca)")
     address = options.ray_address or os.environ.get("RAY_ADDRESS") or "local"
     if options.engine == RAY and address != "local" and options.manifest is None:
         raise InputError(

@@ -247,11 +247,12 @@ def test_what_a_server_says_of_itself_is_cut_and_escaped(engine: RemoteEngine, s
     assert len(said) < 1000
 
 
+@pytest.mark.parametrize("begun", [RemoteEngine.warmup, lambda engine: engine.encode(SHORT)])
 def test_a_server_that_begins_anew_under_another_name_is_asked_again(
-    engine: RemoteEngine, server: LoopbackServer
+    engine: RemoteEngine, server: LoopbackServer, begun: Callable[[RemoteEngine], object]
 ) -> None:
     """The call that found out fails, and no other after it."""
-    engine.encode(SHORT)
+    begun(engine)
     server.models = [{"id": "new"}]
 
     def by_name(handler: Handler, answer: dict[str, Any]) -> None:
