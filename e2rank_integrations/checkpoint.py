@@ -30,6 +30,7 @@ _EMBEDDED_SHA256: Mapping[str, str] = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
+_POSITIONS = 512  # where the config does not say
 _SMALL_FILES = ("config.json", "tokenizer.json")
 _WEIGHTS_FILES = ("*.safetensors", "*.safetensors.index.json")
 _IDENTIFYING = ("adapter_config.json", "config.json", "tokenizer.json")
@@ -57,7 +58,7 @@ class Checkpoint:
     @property
     def window(self) -> int:
         """The most positions that the model has."""
-        return int(self.config.get("max_position_embeddings", 512))
+        return int(self.config.get("max_position_embeddings", _POSITIONS))
 
     @property
     def width(self) -> int:
@@ -159,6 +160,8 @@ def _read_config(folder: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{folder / 'config.json'} is not JSON; download or save it again") from error
     if not isinstance(config, dict) or not isinstance(config.get("hidden_size"), int):
         raise CheckpointError(f"{folder / 'config.json'} states no hidden_size; it is not a text encoder's config")
+    if not isinstance(config.get("max_position_embeddings", _POSITIONS), int):
+        raise CheckpointError(f"{folder / 'config.json'}: expected max_position_embeddings to be an integer; mend it")
     return config
 
 

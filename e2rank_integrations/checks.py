@@ -1,8 +1,15 @@
-"""Numbers that callers give, checked with one wording."""
+"""Numbers that callers give, and rows that engines bring, checked with one wording."""
 
 from __future__ import annotations
 
-from e2rank_integrations.errors import InputError
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from e2rank_integrations.errors import InputError, NonFiniteError, ServerMismatchError
+
+if TYPE_CHECKING:
+    from e2rank_integrations.values import Matrix
 
 
 def expect_count(name: str, value: object) -> None:
@@ -23,6 +30,25 @@ def expect_positive(name: str, value: object) -> None:
     """
     if not _is_count(value):
         raise InputError(f"{name}: expected an integer of at least 1, found {value!r}")
+
+
+def expect_rows(vectors: Matrix, inputs: int, width: int) -> None:
+    """Refuse what an engine brought, unless it is a finite row for each input, as wide as the model.
+
+    Raises:
+        ServerMismatchError: another width, or another number of rows.
+        NonFiniteError: NaN or infinity.
+    """
+    rows, found = vectors.shape
+    if found != width:
+        raise ServerMismatchError(
+            f"expected vectors of width {width}, found {found}: the engine runs another model than its encoder, or "
+            f"cuts its vectors; have it run the same"
+        )
+    if rows != inputs:
+        raise ServerMismatchError(f"expected a vector for each of {inputs} inputs, found {rows}; mend the engine")
+    if not np.isfinite(vectors).all():
+        raise NonFiniteError("the engine returned NaN or infinity; have it compute in float32 or bfloat16")
 
 
 def _is_count(value: object) -> bool:

@@ -16,10 +16,11 @@ from e2rank_integrations.bundle import FILE, Bundle, bundle_of, read_bundle
 from e2rank_integrations.caches.base import DocumentCache
 from e2rank_integrations.caches.engine import CachedEngine
 from e2rank_integrations.caches.keyed import KeyedCache
-from e2rank_integrations.checks import expect_positive
+from e2rank_integrations.checks import expect_positive, expect_rows
+from e2rank_integrations.engines.base import Engine, engine_identity
 from e2rank_integrations.engines.prefixes import PrefixCache, PrefixedEngine
 from e2rank_integrations.engines.registry import DType, EngineKey, local_engine
-from e2rank_integrations.errors import CheckpointError, InputError, ServerMismatchError
+from e2rank_integrations.errors import CheckpointError, InputError
 from e2rank_integrations.fingerprint import Fingerprint
 from e2rank_integrations.progress import document_bar
 from e2rank_integrations.text.checks import expect_text
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Self
 
-    from e2rank_integrations.engines.base import Engine
     from e2rank_integrations.profiles import Profile
     from e2rank_integrations.text.tokenizer import Line
     from e2rank_integrations.values import Matrix, PromptPlan, TokenInput
@@ -57,7 +57,8 @@ class E2RankEncoder:
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         dtype: `auto` (bfloat16 where the hardware computes in it, else float32), `float32`, `bfloat16`, `float16`.
         custom_engine: Where to run the model instead of in this process, a `RemoteEngine` for one. The model's
-            tokenizer and config are used all the same; its weights need not be here.
+            tokenizer and config are used all the same; its weights need not be here, and `adapter`, `device` and
+            `dtype` are the engine's own affair.
         listwise_adapter: Folder of a LoRA adapter that is switched on for listwise prompts alone: the vectors of
             queries and documents stay the model's own, and so does every index. `auto` is the one that comes with
             the model, if any; None is none.
@@ -84,10 +85,18 @@ class E2RankEncoder:
             object.__setattr__(self, "model", os.fspath(self.model))
         if not isinstance(self.model, str):
             raise InputError(f"model: expected a name or a folder, found {type(self.model).__name__}")
+        self._expect_engine()
         self._expect_caches()
         if self.profile is None:
             object.__setattr__(self, "profile", self._bundle.profile)
         self._expect_prompts_served()
+
+    def _expect_engine(self) -> None:
+        if not isinstance(self.custom_engine, Engine | None):
+            raise InputError(
+                f"custom_engine: expected an object with the methods of Engine, found a "
+                f"{type(self.custom_engine).__name__}; for a server give RemoteEngine('http://…')"
+            )
 
     def _expect_prompts_served(self) -> None:
         """A server that knows one model alone would embed prompts without the adapter that reads them."""
@@ -126,7 +135,7 @@ class E2RankEncoder:
     def checkpoint(self) -> checkpoint.Checkpoint:
         """The model's files; looked up, or downloaded, on first use."""
         name, revision = self._bundle.base_model or self.model, self.revision or self._bundle.base_revision
-        found = checkpoint.resolve(name, revision, weights=self.custom_engine is None)
+        found = checkpoint.resolve(name, revision, weights=self.elsewhere is None)
         if found.has_weights and self._bundle.base_weights not in {None, found.digest}:
             raise CheckpointError(
                 f"{self.model!r} was trained on other weights of {self._bundle.base_model!r} than those found in "
@@ -157,11 +166,11 @@ class E2RankEncoder:
 
     @property
     def elsewhere(self) -> str | None:
-        """Where the weights are that embed, if not in the files here: a server's address and the model's revision.
+        """Where the weights are that embed, if not in the files here: the engine's identity and the model's revision.
 
         The files of the same name that lie here prove nothing about those.
         """
-        place = getattr(self.custom_engine, "identity", None)
+        place = None if self.custom_engine is None else engine_identity(self.custom_engine)
         return None if place is None else f"{place} {self.revision or ''}"
 
     @property
@@ -319,23 +328,17 @@ class E2RankEncoder:
 
     def run(self, inputs: Sequence[TokenInput]) -> Encoded:
         """Have the engine embed inputs; without any, it is not asked."""
-        return self._checked(self.engine.encode(inputs)) if inputs else self._nothing()
+        return self._checked(self.engine.encode(inputs), inputs) if inputs else self._nothing()
 
     async def arun(self, inputs: Sequence[TokenInput]) -> Encoded:
         """As `run`, without blocking the event loop."""
         if not inputs:
             return self._nothing()
         engine = await in_thread(lambda: self.engine)
-        return self._checked(await engine.aencode(inputs))
+        return self._checked(await engine.aencode(inputs), inputs)
 
-    def _checked(self, encoded: Encoded) -> Encoded:
-        """What an engine brought, if it is as wide as the model."""
-        found = encoded.vectors.shape[1]
-        if found != self.width:
-            raise ServerMismatchError(
-                f"expected vectors of width {self.width}, found {found}: the engine runs another model than "
-                f"{self.model!r}, or cuts its vectors; have it run the same"
-            )
+    def _checked(self, encoded: Encoded, inputs: Sequence[TokenInput]) -> Encoded:
+        expect_rows(encoded.vectors, len(inputs), self.width)
         return encoded
 
     def _nothing(self) -> Encoded:

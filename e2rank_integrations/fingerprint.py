@@ -19,7 +19,7 @@ class Fingerprint:
 
     Attributes:
         model: Name of the checkpoint; for messages only, it is not compared.
-        weights: Digest of its files; None where the weights that embed are on a server, and so not known.
+        weights: Digest of its files; None where an engine elsewhere embeds, whose weights are not known.
         adapter: Digest of the adapter's files, or None.
         pooling: How a sequence becomes one vector.
         document_format: The document's frame.

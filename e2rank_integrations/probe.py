@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -29,6 +30,7 @@ LEAST_COSINE = 0.999
 """Of a server's vector to this process's; bfloat16 against float32 gives .9998."""
 
 _ROUNDED = 0.95
+_FAR_FROM_UNIT = 0.02  # half precision has rounded the vectors
 _SHORT = 64
 
 QUERY = "which river flows through the town"
@@ -48,7 +50,7 @@ class Probe:
     Attributes:
         served: What the server says of itself; None for an engine that is no server.
         inputs: How many inputs were embedded: documents, a query, a listwise prompt.
-        tokens: Theirs, as counted here and there.
+        tokens: Theirs, as counted here; a server counted as many.
         longest: Tokens of the longest.
         width: Of the vectors.
         least_cosine: Of the vectors to those of the model in this process; None where they were not compared.
@@ -64,13 +66,12 @@ class Probe:
     seconds: float
 
     def __str__(self) -> str:
-        served = self.served
-        what = "an engine" if served is None else f"{served.software or 'a server'}, model {served.model!r}"
+        what, counted = ("an engine", "") if self.served is None else (str(self.served), ", counted alike")
         same = "not compared with this process: its weights are not here, or were not to be loaded"
         if self.least_cosine is not None:
             same = f"cosine to this process's vectors at least {self.least_cosine:.5f}"
         return (
-            f"{what}: {self.inputs} inputs of up to {self.longest} tokens, {self.tokens} together, counted alike; "
+            f"{what}: {self.inputs} inputs of up to {self.longest} tokens, {self.tokens} together{counted}; "
             f"unit vectors of width {self.width}; {same}; {self.seconds:.2f} s"
         )
 
@@ -99,6 +100,7 @@ def probe(encoder: E2RankEncoder, *, compare: bool = True, longest: int = 512) -
     started = perf_counter()
     vectors = replace(encoder, document_cache=None).run(inputs).vectors
     seconds = perf_counter() - started
+    _expect_units(vectors)
     compared = compare and encoder.checkpoint.has_weights
     lengths = [len(item.ids) for item in inputs]
     return Probe(
@@ -128,6 +130,15 @@ def _expect_room(encoder: E2RankEncoder, served: Served | None) -> None:
         )
 
 
+def _expect_units(vectors: npt.NDArray[np.float32]) -> None:
+    lengths = np.linalg.norm(vectors, axis=1)
+    far = lengths[np.abs(lengths - 1) > _FAR_FROM_UNIT]
+    if len(far):
+        raise ServerMismatchError(
+            f"expected vectors of length 1, found {far[0]:.3g}: the engine does not normalise; have it do so"
+        )
+
+
 def _expect_same(encoder: E2RankEncoder, inputs: Sequence[TokenInput], vectors: npt.NDArray[np.float32]) -> float:
     """The least cosine to the vectors of the model in this process; what was loaded for it is freed."""
     cosines = _cosines(encoder, encoder.profile.pooling, inputs, vectors)
@@ -147,9 +158,10 @@ def _mistake(
 ) -> str:
     plain = np.array([item.role != "listwise" for item in inputs])
     short = np.array([len(item.ids) < _SHORT for item in inputs])
+    long = plain & ~short
     if cosines.min() >= _ROUNDED:
         return "it may be the same model in coarser numbers, quantised for one; index and search with one of the two"
-    if short.any() and cosines[short].min() >= LEAST_COSINE and cosines[plain & ~short].min() < LEAST_COSINE:
+    if short.any() and cosines[short].min() >= LEAST_COSINE and (cosines[long] < LEAST_COSINE).any():
         return "short inputs agree and long ones do not: it cuts them without saying so, or slides a window over them"
     if cosines[plain].min() >= LEAST_COSINE:
         return "listwise prompts alone differ; serve their adapter under a name, and give it as listwise_model"
@@ -180,6 +192,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--profile", choices=PROFILES, help="formats and caps (default: the model's)")
     parser.add_argument("--served-model", metavar="NAME", help="the model's name on the server (default: its only one)")
     parser.add_argument("--listwise-model", metavar="NAME", help="the name on the server for listwise prompts")
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="certificates that the server's is checked by")
     parser.add_argument("--longest", type=int, default=512, metavar="N", help="tokens of the longest document")
     parser.add_argument("--no-compare", action="store_true", help="do not load the weights here, if they are here")
     parser.epilog = "A key is taken from the environment variable E2RANK_API_KEY."
@@ -193,7 +206,12 @@ def run(options: Namespace) -> int:
     """
     from e2rank_integrations.engines.remote import RemoteEngine
 
-    engine = RemoteEngine(options.base_url, model=options.served_model, listwise_model=options.listwise_model)
+    engine = RemoteEngine(
+        options.base_url,
+        model=options.served_model,
+        listwise_model=options.listwise_model,
+        verify=options.ca or True,
+    )
     chosen: dict[str, Any] = {"profile": PROFILES[options.profile]} if options.profile else {}
     encoder = E2RankEncoder(options.model, revision=options.revision, custom_engine=engine, **chosen)
     found = probe(encoder, compare=not options.no_compare, longest=options.longest)

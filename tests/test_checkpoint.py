@@ -239,6 +239,15 @@ def test_a_config_without_a_width_is_refused(qwen_folder: Path, tmp_path: Path) 
         _ = resolve(str(folder)).width
 
 
+def test_a_config_whose_window_is_no_number_is_refused(qwen_folder: Path, tmp_path: Path) -> None:
+    """With the entry that must be mended."""
+    folder = linked(qwen_folder, tmp_path / "m")
+    config = {**json.loads((folder / "config.json").read_text()), "max_position_embeddings": None}
+    overwrite(folder / "config.json", json.dumps(config))
+    with pytest.raises(CheckpointError, match="max_position_embeddings"):
+        _ = resolve(str(folder)).window
+
+
 def test_width_and_window_are_the_configs(qwen_folder: Path) -> None:
     """Both are known without reading a weight."""
     found = resolve(str(qwen_folder))

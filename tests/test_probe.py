@@ -11,15 +11,18 @@ import pytest
 from e2rank_integrations import E2RankEncoder, RemoteEngine, cli, profiles
 from e2rank_integrations.engines import registry
 from e2rank_integrations.engines.registry import local_engine
-from e2rank_integrations.errors import InputError, ServerMismatchError
+from e2rank_integrations.errors import InputError, NonFiniteError, ServerMismatchError
 from e2rank_integrations.probe import probe
+from tests.support import tls
+from tests.support.engines import Recording
 from tests.support.loopback import LoopbackServer, loopback_server
 from tests.support.models import save_qwen3
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from e2rank_integrations.values import Encoded, TokenInput
     from tests.support.loopback import Handler
 
 SMALL = profiles.E2RANK_SMALL
@@ -79,16 +82,17 @@ def test_another_model_is_named(encoder: E2RankEncoder, server: LoopbackServer, 
     assert probe(encoder, compare=False).least_cosine is None
 
 
+def other_prompts(handler: Handler, _: dict[str, Any]) -> None:
+    """Other vectors for listwise prompts."""
+    vectors = handler.vectors.copy()
+    for row, ids in enumerate(handler.asked["input"]):
+        if ids[0] == IM_START:
+            vectors[row] = np.roll(vectors[row], 1)
+    handler.answer(handler.answer_of(vectors))
+
+
 def test_a_listwise_adapter_that_is_not_served_is_named(encoder: E2RankEncoder, server: LoopbackServer) -> None:
     """Prompts alone differ."""
-
-    def other_prompts(handler: Handler, answer: dict[str, Any]) -> None:
-        vectors = handler.vectors.copy()
-        for row, ids in enumerate(handler.asked["input"]):
-            if ids[0] == IM_START:
-                vectors[row] = np.roll(vectors[row], 1)
-        handler.answer(handler.answer_of(vectors))
-
     server.fault = other_prompts
     with pytest.raises(ServerMismatchError, match="listwise prompts alone differ"):
         probe(encoder)
@@ -111,6 +115,42 @@ def test_a_server_that_cuts_is_named(encoder: E2RankEncoder, server: LoopbackSer
     server.fault = cutting
     with pytest.raises(ServerMismatchError, match="cuts long inputs"):
         probe(encoder)
+
+
+def test_prompts_alone_may_be_all_that_differs(encoder: E2RankEncoder, server: LoopbackServer) -> None:
+    """Where no other input is long."""
+    server.fault = other_prompts
+    with pytest.raises(ServerMismatchError, match="listwise prompts alone differ"):
+        probe(encoder, longest=40)
+
+
+@pytest.mark.parametrize(
+    ("factor", "error", "says"),
+    [
+        (7, ServerMismatchError, "length 1, found 7"),
+        (0, ServerMismatchError, "found 0"),
+        (np.nan, NonFiniteError, "NaN"),
+    ],
+)
+def test_an_engine_that_does_not_normalise_is_named(
+    qwen_encoder: E2RankEncoder, factor: float, error: type[Exception], says: str
+) -> None:
+    """One of the user's own, whose rows nobody looked at yet."""
+
+    class Scaled(Recording):
+        def encode(self, inputs: Sequence[TokenInput]) -> Encoded:
+            encoded = super().encode(inputs)
+            return replace(encoded, vectors=encoded.vectors * np.float32(factor))
+
+    with pytest.raises(error, match=says):
+        probe(replace(qwen_encoder, profile=SMALL, custom_engine=Scaled(qwen_encoder.engine)), compare=False)
+
+
+def test_an_engine_that_is_no_server_counts_nothing(qwen_encoder: E2RankEncoder) -> None:
+    """So nothing is said of it."""
+    found = str(probe(replace(qwen_encoder, profile=SMALL, custom_engine=Recording(qwen_encoder.engine))))
+    assert found.startswith("an engine: 4 inputs")
+    assert "counted" not in found
 
 
 def test_what_was_loaded_to_compare_is_freed(encoder: E2RankEncoder, no_engines: None, server: LoopbackServer) -> None:
@@ -147,7 +187,7 @@ def test_the_command_prints_one_line(
     arguments = ["probe", server.url, "--model", str(qwen_folder), "--profile", "e2rank-small"]
     assert cli.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f"{server.url}: vllm, model 'tiny': 4 inputs")
+    assert printed.startswith(f"{server.url}: software 'vllm', model 'tiny': 4 inputs")
     server.models = [{"id": "other"}, {"id": "another"}]
     RemoteEngine(server.url).close()
     assert cli.main(arguments) == 2
@@ -155,3 +195,39 @@ def test_the_command_prints_one_line(
     assert cli.main([*arguments, "--served-model", "other", "--no-compare"]) == 0
     for name in (None, "other"):
         RemoteEngine(server.url, model=name).close()
+
+
+def test_the_certificates_of_a_server_may_be_given(
+    server: LoopbackServer, qwen_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To this command and to that which indexes."""
+    monkeypatch.setenv("E2RANK_API_KEY", tls.KEY.removeprefix("Bearer "))
+    with tls.tls_proxy(server.server_port, tmp_path) as (proxy, certificate):
+        options = ["--ca", str(certificate), "--model", str(qwen_folder)]
+        url = f"https://127.0.0.1:{proxy.server_port}"
+        assert cli.main(["probe", url, *options, "--profile", "e2rank-small", "--no-compare"]) == 0
+        assert cli.main([*index(tmp_path), "--base-url", url, *options, "--no-probe"]) == 0
+        RemoteEngine(url, verify=certificate).close()
+
+
+def test_a_model_with_an_adapter_for_prompts_is_indexed_on_a_server(
+    embedded_encoder: E2RankEncoder, tmp_path: Path
+) -> None:
+    """Documents do without it."""
+    with loopback_server(embedded_encoder.engine) as server:
+        assert cli.main([*index(tmp_path), "--base-url", server.url, "--model", "embedded"]) == 0
+        assert {body["model"] for body in server.requests} == {"tiny"}
+        RemoteEngine(server.url).close()
+
+
+def test_certificates_of_no_server_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An option without effect is a misunderstanding."""
+    assert cli.main([*index(tmp_path), "--ca", str(tmp_path / "ca.pem")]) == 2
+    assert "--ca: there is no server to embed; give --base-url" in capsys.readouterr().err
+
+
+def index(folder: Path) -> list[str]:
+    """The command that indexes a corpus of one row."""
+    pytest.importorskip("chromadb")
+    (folder / "corpus.jsonl").write_text('{"_id": "1", "text": "Apples fall."}\n')
+    return ["index", str(folder / "corpus.jsonl"), "--chroma", str(folder / "index"), "--collection", "fruit"]

@@ -21,7 +21,8 @@ from e2rank_integrations.errors import (
     VectorError,
 )
 from e2rank_integrations.profiles import E2RANK, Caps
-from e2rank_integrations.values import Encoded, TokenInput
+from e2rank_integrations.reranker import finish
+from e2rank_integrations.values import Encoded, TokenInput, Usage
 from tests.support.engines import Failing, Recording
 from tests.support.reranking import (
     QUERY,
@@ -204,8 +205,12 @@ class Broken(Recording):
 def test_nan_is_an_error_and_never_sorted(qwen_encoder: E2RankEncoder) -> None:
     """NaN scores would come out first; they raise, or keep the order."""
     broken = replace(qwen_encoder, custom_engine=Broken(qwen_encoder.engine))
-    with pytest.raises(NonFiniteError, match="7 of 7 scores"):
+    with pytest.raises(NonFiniteError, match="the engine returned NaN"):
         Reranker(broken).rank(QUERY, TEXTS)
+    job = Reranker(qwen_encoder).plan(QUERY, TEXTS)
+    computed = dict.fromkeys(job.inputs, np.full(WIDTH, np.nan, dtype=np.float32))
+    with pytest.raises(NonFiniteError, match="7 of 7 scores"):
+        finish(job, computed, Usage(), 0.0)
     kept = Reranker(broken, on_error="keep_order").rank(QUERY, TEXTS)
     assert texts_of(kept) == TEXTS
     assert isinstance(kept.error, NonFiniteError)

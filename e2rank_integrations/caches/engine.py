@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from e2rank_integrations.checks import expect_rows
 from e2rank_integrations.threads import in_thread
 from e2rank_integrations.values import Encoded, Usage
 
@@ -92,11 +93,15 @@ class CachedEngine:
 
     def _completed(self, lookup: Lookup, computed: Encoded | None) -> Encoded:
         """Keep what was computed, and put all rows into the order of the inputs."""
-        new = {} if computed is None else dict(zip(lookup.missing, computed.vectors, strict=True))
+        new = {} if computed is None else self._new(lookup, computed)
         self.vectors.keep({key: row for key, row in new.items() if _is_document(lookup.missing[key])})
         rows = {**lookup.found, **new}
         usage = Usage() if computed is None else computed.usage
         return Encoded(np.stack([rows[key] for key in lookup.keys]), usage, lookup.known)
+
+    def _new(self, lookup: Lookup, computed: Encoded) -> dict[bytes, Vector]:
+        expect_rows(computed.vectors, len(lookup.missing), self.vectors.width)
+        return dict(zip(lookup.missing, computed.vectors, strict=True))
 
 
 def _is_document(item: TokenInput) -> bool:

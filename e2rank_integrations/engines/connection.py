@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from e2rank_integrations.errors import (
     AuthenticationError,
+    InputError,
     MissingExtraError,
     ProtocolError,
     ServerError,
@@ -39,6 +40,7 @@ LONGEST_PAUSE = 10.0
 """Seconds that are waited at most before a retry, also where the server asks for more."""
 
 
+# 408 is no fault of the request, unlike any other 4xx: the server, or a proxy, waited too long for it.
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _NOT_MEANT_TO = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
 _NO_SUCH_ROUTE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
@@ -179,12 +181,8 @@ class Connection:
             if not self._client.is_closed:
                 raise
             raise UnavailableError(f"{self.endpoint.base_url}: the engine was closed while it was asked") from error
-        except httpx.TransportError as error:
-            if _untrusted(error):
-                raise ServerError(
-                    f"{self.endpoint.base_url}: its certificate is not trusted; give the file of the authority that "
-                    f"signed it: verify='ca.pem'"
-                ) from error
+        except (httpx.TransportError, ssl.SSLError) as error:
+            _expect_no_tls_fault(error, self.endpoint.base_url)
             raise _Passing(f"no answer ({type(error).__name__})") from error
 
     def _expect_usable(self, response: httpx.Response, request: Request) -> None:
@@ -226,16 +224,30 @@ def _client(endpoint: Endpoint) -> httpx.AsyncClient:
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=endpoint.max_concurrency),
         verify=_trust(endpoint),
         trust_env=False,  # neither key nor ids go to a proxy that was set up for other things
+        event_hooks={"response": [_without_location]},
     )
     client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # they would tie requests to one replica
     return client
+
+
+async def _without_location(response: httpx.Response) -> None:
+    """A redirect is not followed, and httpx would read where it leads: what it cannot read it raises, in many ways."""
+    response.headers.pop("Location", None)
 
 
 def _trust(endpoint: Endpoint) -> ssl.SSLContext | bool:
     """Which certificates are trusted; without TLS none are read, which takes a while."""
     if endpoint.base_url.startswith("http://"):
         return False
-    return endpoint.verify if isinstance(endpoint.verify, bool) else trusting(endpoint.verify)
+    if isinstance(endpoint.verify, bool):
+        return endpoint.verify
+    try:
+        return trusting(endpoint.verify)
+    except OSError as error:
+        raise InputError(
+            f"verify: no certificates in {endpoint.verify!r}, where they were when the engine was made; put the file "
+            f"there in this process, too"
+        ) from error
 
 
 def trusting(file: str) -> ssl.SSLContext:
@@ -250,7 +262,7 @@ def trusting(file: str) -> ssl.SSLContext:
 def is_address(url: str) -> bool:
     """Whether a client could connect to it."""
     try:
-        return bool(httpx.URL(url).raw_host)
+        return bool(httpx.URL(url).host)  # read, which `raw_host` is not
     except (httpx.InvalidURL, UnicodeError):
         return False
 
@@ -289,8 +301,22 @@ def _retry_after(value: str | None) -> float | None:
         return None
 
 
-def _untrusted(error: BaseException | None) -> bool:
-    """Whether a failed connection is one to a server whose certificate is not trusted."""
-    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+def _expect_no_tls_fault(error: BaseException, where: str) -> None:
+    """Refuse to go on where TLS is set up wrongly on one side; a connection that breaks off may pass."""
+    fault = _tls_fault(error)
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        raise ServerError(
+            f"{where}: its certificate is not trusted ({fault.verify_message.rstrip('.')}); if an authority of your "
+            f"own signed it, give that one's file: verify='ca.pem'"
+        ) from error
+    if fault is not None and not isinstance(fault, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        raise ServerError(
+            f"{where}: no TLS connection ({fault.reason}); a server without TLS has an address with http://, and one "
+            f"that wants a client's certificate must be reached by a proxy that has it"
+        ) from error
+
+
+def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:
+    while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
-    return error is not None
+    return error

@@ -10,6 +10,7 @@ import asyncio
 import math
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ import numpy as np
 from e2rank_integrations.checks import expect_positive
 from e2rank_integrations.engines.connection import Endpoint, Secret, is_address, trusting
 from e2rank_integrations.engines.session import Session, requests
+from e2rank_integrations.engines.wire import is_name
 from e2rank_integrations.errors import EngineTimeoutError, InputError
 from e2rank_integrations.threads import on_loop, wait_on_loop
 from e2rank_integrations.values import Encoded, Usage
@@ -77,7 +79,7 @@ class RemoteEngine:
     batch_inputs: int = field(default=32, kw_only=True)
     batch_tokens: int = field(default=32_768, kw_only=True)
     retries: int = field(default=3, kw_only=True)
-    verify: bool | str = field(default=True, kw_only=True)
+    verify: bool | str | os.PathLike[str] = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         url = _checked_url(os.environ.get(URL_VARIABLE) if self.base_url is None else self.base_url)
@@ -88,7 +90,7 @@ class RemoteEngine:
             _expect_name(name, getattr(self, name))
         _expect_seconds("timeout", self.timeout)
         _expect_retries(self.retries)
-        _expect_verify(self.verify)
+        object.__setattr__(self, "verify", _checked_verify(self.verify))
         key = os.environ.get(KEY_VARIABLE, "") if self.api_key is None else self.api_key
         object.__setattr__(self, "api_key", key if isinstance(key, Secret) else _checked_key(key))
 
@@ -100,8 +102,8 @@ class RemoteEngine:
     @property
     def endpoint(self) -> Endpoint:
         """Where the server is, and how it is asked."""
-        url, key = cast("str", self.base_url), cast("Secret", self.api_key)
-        return Endpoint(url, key, self.max_concurrency, self.retries, self.verify)
+        url, key, verify = cast("str", self.base_url), cast("Secret", self.api_key), cast("bool | str", self.verify)
+        return Endpoint(url, key, self.max_concurrency, self.retries, verify)
 
     def encode(self, inputs: Sequence[TokenInput]) -> Encoded:
         """Embed the inputs; see `Engine.encode`.
@@ -208,13 +210,17 @@ def _expect_retries(value: object) -> None:
 
 
 def _expect_name(name: str, value: object) -> None:
-    if value is not None and not (isinstance(value, str) and value):
+    if value is not None and not is_name(value):
         raise InputError(f"{name}: expected the name of a model on the server, or None, found {value!r}")
 
 
-def _expect_verify(value: object) -> None:
-    if isinstance(value, bool) or (isinstance(value, str) and _holds_certificates(value)):
-        return
+def _checked_verify(value: object) -> bool | str:
+    """The file by its whole path, since another process may have another folder."""
+    if isinstance(value, bool):
+        return value
+    file = os.fspath(value) if isinstance(value, str | os.PathLike) else ""
+    if isinstance(file, str) and _holds_certificates(file):
+        return str(Path(file).absolute())
     raise InputError(f"verify: expected True, False or a file of certificates in PEM, found {value!r}")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from e2rank_integrations.engines.batching import batches
 from e2rank_integrations.engines.connection import Connection, Request
-from e2rank_integrations.engines.wire import largest_answer, parsed, read_answer, request_body
+from e2rank_integrations.engines.wire import is_name, largest_answer, parsed, read_answer, request_body
 from e2rank_integrations.errors import ProtocolError, ServerError, ServerMismatchError
 from e2rank_integrations.values import TokenInput
 
@@ -50,6 +50,10 @@ class Served:
     software: str | None = None
     max_tokens: int | None = None
 
+    def __str__(self) -> str:
+        software = "a server" if self.software is None else f"software {_quoted([self.software])}"
+        return f"{software}, model {_quoted([self.model])}"
+
 
 class Session:
     """The connections of an engine, and what its server serves.
@@ -61,8 +65,12 @@ class Session:
     def __init__(self, engine: RemoteEngine) -> None:
         self._engine = engine
         self._connection = Connection(engine.endpoint)
-        self._served: Once[Served] = Once(engine.timeout)
-        self._sound: Once[None] = Once(engine.timeout)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Ask anew with the next call."""
+        self._served: Once[Served] = Once(self._engine.timeout)
+        self._sound: Once[None] = Once(self._engine.timeout)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -82,6 +90,13 @@ class Session:
         Returns:
             Unit rows in the order of the inputs, shape (inputs, width), float32.
         """
+        try:
+            return await self._embedded(inputs, parts, deadline)
+        except ServerError:  # it may be another one by now, that serves under another name
+            self._forget()
+            raise
+
+    async def _embedded(self, inputs: Sequence[TokenInput], parts: Sequence[Batch], deadline: float) -> Matrix:
         served = await self.served()
         await self._expect_sound(inputs, served)
         answers: dict[int, Matrix] = {}
@@ -141,9 +156,8 @@ class Session:
     async def _expect_sound(self, inputs: Sequence[TokenInput], served: Served) -> None:
         """Once, before the first real inputs: two that begin alike must not have one vector."""
         # Not of one and the same id, whose vector may well not depend on how many there are.
-        telling = next((item for item in inputs if len(set(item.ids)) > 1), None)
-        if telling is not None:
-            pair = _specimens(telling)
+        pair = next((pair for pair in map(_specimens, inputs) if len(set(pair[0].ids)) > 1), None)
+        if pair is not None:
             await self._sound.result(lambda deadline: self._compare(pair, served, deadline))
 
     async def _compare(self, pair: Sequence[TokenInput], served: Served, deadline: float) -> None:
@@ -151,8 +165,8 @@ class Session:
         if np.abs(one - other).max() < SAME_VECTOR:
             raise ServerMismatchError(
                 f"{self._engine.base_url}: inputs that begin alike have the same vector, so it pools the first token, "
-                f"or does not read its input; start it with last-token pooling (vLLM: --pooler-config.pooling_type "
-                f"LAST, llama-server: --pooling last)"
+                f"or does not read its input; start it with the model's own pooling, for E2Rank the last token's "
+                f"(vLLM: --pooler-config.pooling_type LAST, llama-server: --pooling last)"
             )
 
 
@@ -193,7 +207,7 @@ def requests(inputs: Sequence[TokenInput], *, tokens: int, most: int) -> list[Ba
 
 
 def _quoted(names: Sequence[str]) -> str:
-    """Some names, so that a server cannot fill a log."""
+    """Some names, cut and escaped, so that a server can neither fill a log nor command a terminal."""
     shown = [repr(name[:_SHOWN_LETTERS]) for name in names[:_SHOWN_NAMES]]
     return ", ".join([*shown, "…"] if len(names) > _SHOWN_NAMES else shown)
 
@@ -223,7 +237,7 @@ def _listed(body: bytes) -> list[Served]:
     return [
         Served(item["id"], _text(item.get("owned_by")), _count(item.get("max_model_len")))
         for item in data
-        if isinstance(item, dict) and isinstance(item.get("id"), str) and item["id"]
+        if isinstance(item, dict) and is_name(item.get("id"))
     ]
 
 

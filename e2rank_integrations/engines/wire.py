@@ -33,6 +33,14 @@ _ANSWER_BYTES = 1 << 20
 _ROW_BYTES = 1 << 17
 
 
+def is_name(value: object) -> bool:
+    """Whether a request can name a model so: a text that is not empty, without half a character."""
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def request_body(model: str, inputs: Sequence[TokenInput]) -> bytes:
     """The request for some inputs, as JSON."""
     body = {"model": model, "input": [item.ids for item in inputs], "encoding_format": "base64"}

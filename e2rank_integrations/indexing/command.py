@@ -81,6 +81,8 @@ def _expect_usable(options: Namespace) -> None:
         raise InputError("--device, --dtype: a server embeds, which has its own; leave them out beside --base-url")
     if not _on_a_server(options) and options.no_probe:
         raise InputError("--no-probe: there is no server to be probed; give --base-url, too")
+    if not _on_a_server(options) and options.ca is not None:
+        raise InputError("--ca: there is no server to embed; give --base-url, too (of Chroma's server: --chroma-ca)")
     address = options.ray_address or os.environ.get("RAY_ADDRESS") or "local"
     if options.engine == RAY and address != "local" and options.manifest is None:
         raise InputError(
@@ -121,7 +123,8 @@ def _encoder(options: Namespace) -> E2RankEncoder:
         return encoder()
     from e2rank_integrations.engines.remote import RemoteEngine
 
-    return encoder(custom_engine=RemoteEngine(options.base_url, model=options.served_model))
+    engine = RemoteEngine(options.base_url, model=options.served_model, verify=options.ca or True)
+    return encoder(custom_engine=engine, listwise_adapter=None)  # which documents do without
 
 
 def _store(options: Namespace, encoder: E2RankEncoder) -> ChromaStore:

@@ -54,6 +54,7 @@ def _add_model(parser: ArgumentParser) -> None:
     add_encoder_arguments(group)
     group.add_argument("--base-url", metavar="URL", help="server that embeds instead (its key: E2RANK_API_KEY)")
     group.add_argument("--served-model", metavar="NAME", help="the model's name there (default: the only one)")
+    group.add_argument("--ca", type=Path, metavar="FILE", help="certificates that the embedding server's is checked by")
     group.add_argument(
         "--no-probe", action="store_true", help="do not check the server before the first row of a new collection"
     )

@@ -19,7 +19,13 @@ from hypothesis import strategies as st
 from e2rank_integrations import Candidate, DiskCache, E2RankEncoder, MemoryCache, Reranker
 from e2rank_integrations.caches.engine import CachedEngine
 from e2rank_integrations.caches.keyed import KeyedCache
-from e2rank_integrations.errors import EngineMemoryError, InputError, StoreError, StoreMismatchError
+from e2rank_integrations.errors import (
+    EngineMemoryError,
+    InputError,
+    ServerMismatchError,
+    StoreError,
+    StoreMismatchError,
+)
 from e2rank_integrations.stores.trust import spot_check
 from e2rank_integrations.values import TokenInput
 from tests.caches.helpers import WIDTH, Failing, Hashing, vector
@@ -262,9 +268,10 @@ def test_a_damaged_vector_is_computed_again_and_healed(damage: Any, caplog: pyte
 
 
 def test_what_an_engine_returns_wrongly_is_not_kept() -> None:
-    """It is the caller's to find out; the cache does not make it last."""
+    """Vectors of another width: a typed error, and the cache does not make it last."""
     cache = MemoryCache()
-    cached(cache, width=WIDTH + 1).encode([document(1)])
+    with pytest.raises(ServerMismatchError, match="width 9, found 8"):
+        cached(cache, width=WIDTH + 1).encode([document(1)])
     assert len(cache) == 0
 
 

@@ -53,15 +53,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="session")
-def shared_server(qwen_encoder: E2RankEncoder) -> Iterator[LoopbackServer]:
-    """One for all tests of the remote engine."""
+@pytest.fixture
+def server(qwen_encoder: E2RankEncoder) -> Iterator[LoopbackServer]:
+    """An honest server that embeds with the tiny Qwen3, and that no call of another test still asks."""
     with loopback_server(qwen_encoder.engine) as found:
         yield found
-
-
-@pytest.fixture
-def server(shared_server: LoopbackServer) -> LoopbackServer:
-    """An honest server that embeds with the tiny Qwen3, and has seen nothing yet."""
-    shared_server.reset()
-    return shared_server

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -26,7 +27,7 @@ from e2rank_integrations.errors import (
     UnavailableError,
 )
 from e2rank_integrations.values import TokenInput, Usage
-from tests.support.loopback import MODEL, Handler, LoopbackServer
+from tests.support.loopback import MODEL, Handler, LoopbackServer, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -343,7 +344,7 @@ async def test_a_cancelled_call_gives_its_place_back(server: LoopbackServer, qwe
 def test_one_deadline_holds_for_all_requests_of_a_call(server: LoopbackServer, qwen_encoder: E2RankEncoder) -> None:
     """Each attempt is quick enough, all of them one after the other are not."""
     engine = RemoteEngine(server.url, timeout=1, retries=9)
-    engine.encode([TokenInput((1, 2), "document")])
+    patiently(lambda: engine.encode([TokenInput((1, 2), "document")]))
 
     def slow(handler: Handler, answer: dict[str, Any]) -> None:
         server.stopped.wait(0.3)
@@ -358,7 +359,7 @@ def test_one_deadline_holds_for_all_requests_of_a_call(server: LoopbackServer, q
 def test_a_call_of_many_rounds_has_as_many_times_as_long(server: LoopbackServer) -> None:
     """So that a corpus in one call need not know how long it takes."""
     engine = RemoteEngine(server.url, max_concurrency=1, batch_inputs=1, timeout=1)
-    engine.encode([TokenInput((1, 2), "document")])
+    patiently(lambda: engine.encode([TokenInput((1, 2), "document")]))
 
     def slow(handler: Handler, answer: dict[str, Any]) -> None:
         server.stopped.wait(0.3)
@@ -377,13 +378,18 @@ def test_a_forked_child_opens_connections_of_its_own(encoder: E2RankEncoder) -> 
     expected = encoder.custom_engine.encode(inputs).vectors
     reader, writer = os.pipe()
     child = os.fork()
-    if child == 0:
-        os.write(writer, encoder.custom_engine.encode(inputs).vectors.tobytes())
-        os._exit(0)
-    os.waitpid(child, 0)
-    np.testing.assert_allclose(np.frombuffer(os.read(reader, 1 << 16), np.float32), expected[0], atol=1e-6)
-    os.close(reader)
+    if child == 0:  # which must not go on with the tests, nor last for ever
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(60)
+            os.write(writer, encoder.custom_engine.encode(inputs).vectors.tobytes())
+        finally:
+            os._exit(0)
     os.close(writer)
+    with os.fdopen(reader, "rb") as written:
+        found = np.frombuffer(written.read(), np.float32)
+    os.waitpid(child, 0)
+    np.testing.assert_allclose(found, expected[0], atol=1e-6)
 
 
 def test_after_closing_the_next_call_opens_again(encoder: E2RankEncoder) -> None:
@@ -448,6 +454,7 @@ def test_an_address_is_read_as_it_is_often_written(given: str, base_url: str) ->
         {"base_url": "http://"},
         {"base_url": "http://gpu:eighty"},
         {"base_url": "http://g pu"},
+        {"base_url": "http://xn--zz--9"},
         {"base_url": 8000},
         {"base_url": "http://user:sk-secret@gpu/v1"},
         {"base_url": "http://gpu/v1?key=sk-secret"},
@@ -463,7 +470,9 @@ def test_an_address_is_read_as_it_is_often_written(given: str, base_url: str) ->
         {"retries": True},
         {"verify": None},
         {"verify": "/no/such/file.pem"},
+        {"verify": b"/no/such/file.pem"},
         {"model": ""},
+        {"model": "\ud800"},
         {"listwise_model": 3},
     ],
 )

@@ -26,7 +26,7 @@ from e2rank_integrations.errors import (
     TransientError,
     UnavailableError,
 )
-from tests.support.loopback import Handler, LoopbackServer, encoded
+from tests.support.loopback import Handler, LoopbackServer, encoded, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +38,8 @@ QUERY = "which fruit falls"
 TEXTS = [f"Passage {number} about apples and gravity." for number in range(5)]
 RETRIES = 2
 DRIPS = 200
+LONG = 40
+"""Tokens that none of the texts has."""
 
 
 def status(code: int, **headers: str) -> Callable[[Handler, dict[str, Any]], None]:
@@ -126,7 +128,7 @@ def flood(handler: Handler, _: dict[str, Any]) -> None:
 
 
 def bomb(handler: Handler, _: dict[str, Any]) -> None:
-    """A kilobyte that would be a hundred megabytes."""
+    """Ten kilobytes that would be ten megabytes."""
     handler.raw(gzip.compress(b"0" * 10_000_000), Content_Encoding="gzip")
 
 
@@ -181,6 +183,9 @@ CASES = {
     "403": Case(status(403), AuthenticationError, "E2RANK_API_KEY"),
     "301": Case(status(301, Location="http://127.0.0.1:1/v1/embeddings"), ServerError, "redirects are not followed"),
     "307 elsewhere": Case(status(307, Location="http://example.com/"), ServerError, "redirects are not followed"),
+    "307 to no address": Case(status(307, Location="http://[::1"), ServerError, "redirects are not followed"),
+    "307 to no text": Case(status(307, Location="\x7f"), ServerError, "redirects are not followed"),
+    "307 to no name": Case(status(307, Location="https://xn--zz--/"), ServerError, "redirects are not followed"),
     "204": Case(lambda handler, _: handler.raw(b"", 204), ProtocolError, "expected 200"),
     "flood": Case(flood, ProtocolError, "more than the"),
     "gzip bomb": Case(bomb, ProtocolError, "compressed"),
@@ -204,7 +209,7 @@ CASES = {
     "null": Case(first_row(None), ProtocolError, "neither base64"),
     "numbers as strings": Case(first_row(["1", "0"]), ProtocolError, "neither base64"),
     "a number no float holds": Case(first_row([10**400]), ProtocolError, "neither base64"),
-    "empty vector": Case(first_row(""), ServerMismatchError, "length 1"),
+    "empty vector": Case(every_row(lambda row: ""), ServerMismatchError, "length 1"),
     "NaN in base64": Case(every_row(lambda row: encoded(row * np.nan)), NonFiniteError, "NaN"),
     "NaN in JSON": Case(every_row(lambda row: [float("nan")] * len(row)), NonFiniteError, "NaN"),
     "1e999": Case(
@@ -247,14 +252,14 @@ def remote(server: LoopbackServer, qwen_encoder: E2RankEncoder) -> Iterator[E2Ra
     engine.close()
 
 
-def hurried(encoder: E2RankEncoder, case: Case) -> E2RankEncoder:
-    """With a deadline of a second, where it is the deadline that is tested."""
-    if case.error is not EngineTimeoutError:
-        return encoder
-    engine = RemoteEngine(encoder.custom_engine.base_url, api_key=KEY, retries=RETRIES, timeout=1.0)
-    hurried = replace(encoder, custom_engine=engine)
-    hurried.encode_queries([QUERY])
-    return hurried
+@pytest.fixture
+def hurried(remote: E2RankEncoder) -> Iterator[E2RankEncoder]:
+    """The same with a deadline of a second."""
+    engine = replace(remote.custom_engine, timeout=1.0)
+    encoder = replace(remote, custom_engine=engine)
+    patiently(lambda: encoder.encode_queries([QUERY]))
+    yield encoder
+    engine.close()
 
 
 def candidates(encoder: E2RankEncoder) -> list[Candidate]:
@@ -264,19 +269,29 @@ def candidates(encoder: E2RankEncoder) -> list[Candidate]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_fault_is_the_right_error(remote: E2RankEncoder, server: LoopbackServer, name: str) -> None:
-    """Its type, its words, the number of requests it cost; neither the key nor a text is in it, and nothing hangs."""
-    case = CASES[name]
-    encoder = hurried(remote, case)
-    given = candidates(encoder)
+async def test_a_fault_is_the_right_error(
+    remote: E2RankEncoder, server: LoopbackServer, request: pytest.FixtureRequest, name: str
+) -> None:
+    """It costs the requests that it may, `keep_order` absorbs what may pass, and afterwards the engine goes on."""
+    case, given = CASES[name], candidates(remote)
+    encoder = request.getfixturevalue("hurried") if case.error is EngineTimeoutError else remote
     server.requests.clear()
     server.fault = case.fault
     with pytest.raises(case.error) as caught:
         Reranker(encoder, query_weight=0).rank(QUERY, given)
-    assert type(caught.value) is case.error
-    assert case.says in str(caught.value)
     assert len(server.requests) == case.requests
-    said = "".join(str(error) for error in chain(caught.value))
+    expect_told(case, caught.value)
+    await expect_absorbed(case, Reranker(encoder, query_weight=0, on_error="keep_order"), given)
+    server.fault = None  # no broken connection is used again, and no row of a broken answer is left behind
+    found = patiently(lambda: encoder.encode_documents(TEXTS))
+    np.testing.assert_allclose(found, [candidate.vector for candidate in given], atol=1e-6)
+
+
+def expect_told(case: Case, error: Exception) -> None:
+    """The error's type and words; neither the key nor a text is in it."""
+    assert type(error) is case.error
+    assert case.says in str(error)
+    said = "".join(str(cause) for cause in chain(error))
     assert KEY not in said
     assert "apples" not in said
     assert QUERY not in said
@@ -289,16 +304,8 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-@pytest.mark.parametrize("name", CASES)
-async def test_keep_order_absorbs_what_may_pass_and_loses_nothing(
-    remote: E2RankEncoder, server: LoopbackServer, name: str
-) -> None:
+async def expect_absorbed(case: Case, reranker: Reranker, given: list[Candidate]) -> None:
     """A failure of the call becomes the retrieval order, whole; a server that is set up wrong stays an error."""
-    case = CASES[name]
-    encoder = hurried(remote, case)
-    given = candidates(encoder)
-    server.fault = case.fault
-    reranker = Reranker(encoder, query_weight=0, on_error="keep_order")
     if not issubclass(case.error, TransientError):
         with pytest.raises(case.error):
             await reranker.arank(QUERY, given)
@@ -309,12 +316,44 @@ async def test_keep_order_absorbs_what_may_pass_and_loses_nothing(
     assert [item.score for item in ranking] == [None] * len(given)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_after_a_fault_the_engine_goes_on(remote: E2RankEncoder, server: LoopbackServer, name: str) -> None:
-    """A broken connection is not used again, and no row of a broken answer is left behind."""
-    before = remote.encode_documents(TEXTS)
-    server.fault = CASES[name].fault
-    with pytest.raises(E2RankError):
-        hurried(remote, CASES[name]).encode_queries(["another"])
-    server.fault = None
-    np.testing.assert_allclose(remote.encode_documents(TEXTS), before, atol=1e-6)
+def indexed(*places: int) -> Callable[[Handler, dict[str, Any]], None]:
+    """The honest answer to five inputs, whose rows say that they answer others."""
+
+    def change(answer: dict[str, Any]) -> None:
+        for item, place in zip(answer["data"], places, strict=True):
+            item["index"] = place
+
+    return changed(change)
+
+
+def narrower(handler: Handler, answer: dict[str, Any]) -> None:
+    """The honest answer, where the row of the longest of the texts has another width."""
+    for item, ids, row in zip(answer["data"], handler.asked["input"], handler.vectors, strict=True):
+        if len(ids) > LONG:
+            item["embedding"] = encoded(unit(row[:16]))
+    handler.answer(answer)
+
+
+@pytest.mark.parametrize(
+    ("fault", "batch_inputs", "says"),
+    [
+        (indexed(0, 0, 0, 0, 0), 5, "5 inputs, each once, found 5 rows for 1"),
+        (indexed(0, 1, 2, 3, 3), 5, "found 5 rows for 4"),
+        (indexed(0, 1, 1, 3, 4), 5, "found 5 rows for 4"),
+        (indexed(1, 2, 3, 4, 5), 5, "each once"),
+        (indexed(-1, 0, 1, 2, 3), 5, "each once"),
+        (narrower, 5, "answer holds rows of several widths"),
+        (narrower, 1, r"answers hold rows of several widths: \[16, 64\]"),
+    ],
+)
+def test_no_row_is_taken_for_another_inputs(
+    remote: E2RankEncoder, server: LoopbackServer, fault: Any, batch_inputs: int, says: str
+) -> None:
+    """Of several inputs in a request, or of several requests."""
+    engine = replace(remote.custom_engine, batch_inputs=batch_inputs)
+    encoder = replace(remote, custom_engine=engine)
+    encoder.encode_queries([QUERY])
+    server.fault = fault
+    with pytest.raises(ProtocolError, match=says):
+        encoder.encode_documents([*TEXTS[:4], "a long text " * LONG])
+    engine.close()

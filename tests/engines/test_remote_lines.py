@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import pickle
 import random
+import socket
+import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -15,6 +19,7 @@ import pytest
 
 from e2rank_integrations import Candidate, DiskCache, MemoryCache, RemoteEngine, Reranker
 from e2rank_integrations.engines import connection
+from e2rank_integrations.engines.session import Session
 from e2rank_integrations.errors import (
     InputError,
     ServerError,
@@ -25,10 +30,10 @@ from e2rank_integrations.errors import (
 from e2rank_integrations.stores import expect_same_embedding
 from e2rank_integrations.values import TokenInput
 from tests.support.loopback import MODEL, LoopbackServer, loopback_server
-from tests.support.tls import tls_proxy
+from tests.support.tls import self_signed, tls_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from e2rank_integrations import E2RankEncoder
@@ -60,10 +65,70 @@ def test_a_certificate_is_checked_against_the_file_that_was_given(server: Loopba
         wary = RemoteEngine(url, **options)
         named = RemoteEngine(url, model=MODEL, **options)
         for engine in (wary, named):
-            with pytest.raises(ServerError, match=r"its certificate is not trusted; .*verify='ca.pem'"):
+            with pytest.raises(ServerError, match=r"its certificate is not trusted \(self.signed.*verify='ca.pem'"):
                 engine.encode(SHORT)
         for engine in (trusting, careless, wary, named):
             engine.close()
+
+
+def test_a_certificate_of_another_name_is_said_as_that(server: LoopbackServer, tmp_path: Path) -> None:
+    """Not as one of an unknown authority."""
+    with tls_proxy(server.server_port, tmp_path) as (proxy, certificate):
+        engine = RemoteEngine(f"https://localhost:{proxy.server_port}", verify=certificate, retries=3)
+        with pytest.raises(ServerError, match=r"not trusted \(Hostname mismatch, .*valid for 'localhost'\); if an"):
+            engine.encode(SHORT)
+        engine.close()
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_tls_that_cannot_work_is_told_at_once(
+    server: LoopbackServer, tmp_path: Path, newest: ssl.TLSVersion
+) -> None:
+    """A certificate of the client's is wanted, at either of two moments; it is no failure that passes."""
+    with tls_proxy(server.server_port, tmp_path) as (proxy, certificate):
+        proxy.context.maximum_version = newest
+        proxy.context.verify_mode = ssl.CERT_REQUIRED
+        engine = RemoteEngine(f"https://127.0.0.1:{proxy.server_port}", verify=certificate, retries=3)
+        with pytest.raises(ServerError, match=r"no TLS connection \(\w+\); .*wants a client's certificate"):
+            await engine.aencode(SHORT)
+        engine.close()
+
+
+def test_a_server_without_tls_is_told_at_once(server: LoopbackServer) -> None:
+    """Its address begins with http."""
+    engine = RemoteEngine(f"https://127.0.0.1:{server.server_port}", retries=3)
+    with pytest.raises(ServerError, match=r"no TLS connection \(WRONG_VERSION_NUMBER\); .*http://"):
+        engine.encode(SHORT)
+    engine.close()
+
+
+def test_a_connection_that_breaks_off_before_tls_may_pass() -> None:
+    """As a server does that is not up yet."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        engine = RemoteEngine(f"https://127.0.0.1:{listening.getsockname()[1]}", retries=0)
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(engine.encode, SHORT)
+            connection, _ = listening.accept()
+            connection.recv(1 << 12)
+            connection.close()
+            with pytest.raises(UnavailableError, match="no answer"):
+                call.result(20)
+    engine.close()
+
+
+def test_certificates_are_found_from_another_folder_or_missed_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine may be unpickled where the file is not."""
+    certificate, _ = self_signed(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    engine = RemoteEngine("https://127.0.0.1:1", verify=certificate.name, retries=0)
+    assert engine.verify == str(certificate)
+    assert engine == RemoteEngine("https://127.0.0.1:1", verify=certificate, retries=0)
+    travelled = pickle.dumps(engine)
+    certificate.unlink()
+    with pytest.raises(InputError, match=r"verify: no certificates in .*server.pem"):
+        pickle.loads(travelled).encode(SHORT)
 
 
 def test_a_file_without_certificates_is_refused_when_the_engine_is_made(tmp_path: Path) -> None:
@@ -168,14 +233,64 @@ def test_a_long_list_does_not_fill_a_message(engine: RemoteEngine, server: Loopb
     assert len(str(caught.value)) < 800
 
 
+def test_a_name_that_no_request_can_carry_is_passed_over(engine: RemoteEngine, server: LoopbackServer) -> None:
+    """Half a character, as a list of models may have it."""
+    server.models = [{"id": "\ud800"}, {"id": ""}, {"id": "m"}]
+    assert engine.served().model == "m"
+
+
+def test_what_a_server_says_of_itself_is_cut_and_escaped(engine: RemoteEngine, server: LoopbackServer) -> None:
+    """It must not fill or command a terminal."""
+    server.models = [{"id": "\x1b[2J" * 10_000, "owned_by": "\x1b]0;" * 10_000}]
+    said = str(engine.served())
+    assert said.isprintable()
+    assert len(said) < 1000
+
+
+@pytest.mark.parametrize("begun", [RemoteEngine.warmup, lambda engine: engine.encode(SHORT)])
+def test_a_server_that_begins_anew_under_another_name_is_asked_again(
+    engine: RemoteEngine, server: LoopbackServer, begun: Callable[[RemoteEngine], object]
+) -> None:
+    """The call that found out fails, and no other after it."""
+    begun(engine)
+    server.models = [{"id": "new"}]
+
+    def by_name(handler: Handler, answer: dict[str, Any]) -> None:
+        handler.answer(answer, 200 if handler.asked["model"] == "new" else 404)
+
+    server.fault = by_name
+    with pytest.raises(ServerError, match="404"):
+        engine.encode(SHORT)
+    assert engine.encode(SHORT).vectors.shape == (1, 64)
+    assert engine.served().model == "new"
+
+
+def test_ids_that_repeat_do_not_accuse_a_server(engine: RemoteEngine, server: LoopbackServer) -> None:
+    """Two inputs of one id alone have one vector; what tells them apart is waited for."""
+    repeated = TokenInput((5,) * 8 + (9, 5), "document")
+    server.fault = lambda handler, _: handler.answer(handler.answer_of(sums_of_ids(handler)))
+    assert engine.encode([repeated]).vectors.shape == (1, 64)
+    assert engine.encode(SHORT).vectors.shape == (1, 64)
+    assert [len(body["input"]) for body in server.requests] == [1, 2, 1]
+
+
+def sums_of_ids(handler: Handler) -> Any:
+    """Vectors that inputs of one id have in common, whatever their length, as a causal model's are."""
+    rows = np.array([[np.mean(ids), *([1.0] * 63)] for ids in handler.asked["input"]], dtype=np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 def test_callers_of_a_server_that_is_not_there_fail_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """They wait for one attempt, and not each for those before it."""
-    monkeypatch.setattr(connection, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(connection, "FIRST_PAUSE", 0.001)
     engine = RemoteEngine("http://127.0.0.1:1", retries=2, timeout=20)
     counted: list[int] = []
     sent = connection.Connection._sent
+    all_wait = asyncio.Event()  # on the package's loop
+    entered(monkeypatch, Session, "served", 24, all_wait.set)
 
     async def counting(self: connection.Connection, request: connection.Request) -> bytes:
+        await all_wait.wait()
         counted.append(1)
         return await sent(self, request)
 
@@ -188,6 +303,21 @@ def test_callers_of_a_server_that_is_not_there_fail_together(monkeypatch: pytest
     assert {type(outcome) for outcome in outcomes} == {UnavailableError}
     assert len(counted) == 3
     engine.close()
+
+
+def entered(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, times: int, then: Callable[[], object]) -> None:
+    """Have something done on the package's loop when a coroutine is begun so many times, counted from now.
+
+    What another thread starts on that loop thereupon finds the coroutine where it waits for the first time.
+    """
+    method, count = getattr(owner, name), itertools.count(1)
+
+    async def counting(*arguments: Any) -> Any:
+        if next(count) == times:
+            then()
+        return await method(*arguments)
+
+    monkeypatch.setattr(owner, name, counting)
 
 
 def test_one_token_does_not_stand_for_the_first_use(engine: RemoteEngine, server: LoopbackServer) -> None:
@@ -235,22 +365,27 @@ def test_a_storm_of_cancelled_calls_leaves_the_engine_alive(
     engine.close()
 
 
-def test_closing_ends_calls_in_flight_with_a_typed_error(server: LoopbackServer) -> None:
+def test_closing_ends_calls_in_flight_with_a_typed_error(
+    server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those that wait for an answer, and those that wait for their turn."""
     engine = RemoteEngine(server.url, max_concurrency=1, batch_inputs=1, timeout=20)
     engine.encode(SHORT)
-    begun = threading.Event()
+    begun, all_wait, closed = threading.Event(), threading.Event(), threading.Event()
+    entered(monkeypatch, connection.Connection, "send", 3, all_wait.set)
 
     def stuck(handler: Handler, _: dict[str, Any]) -> None:
         begun.set()
-        server.stopped.wait(3)
+        closed.wait(20)
         handler.close_connection = True
 
     server.fault = stuck
     with ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(engine.encode, SHORT) for _ in range(3)]
         assert begun.wait(20)
+        assert all_wait.wait(20)
         engine.close()
+        closed.set()
         server.fault = None
         for call in calls:
             with pytest.raises(TransientError):
@@ -259,31 +394,34 @@ def test_closing_ends_calls_in_flight_with_a_typed_error(server: LoopbackServer)
     engine.close()
 
 
-def test_a_large_call_does_not_queue_before_everybody_else(server: LoopbackServer) -> None:
+def test_a_large_call_does_not_queue_before_everybody_else(
+    server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A rerank beside an indexing job gets its turn after the requests in flight, not after the whole job."""
     engine = RemoteEngine(server.url, max_concurrency=2, batch_inputs=1)
     engine.encode(SHORT)
-    half_way = threading.Event()
-    answered = 0
+    server.requests.clear()
+    in_flight, waits, gate = threading.Barrier(3), threading.Event(), threading.Event()
+    entered(monkeypatch, connection.Connection, "send", 3, waits.set)
 
-    def counting(handler: Handler, answer: dict[str, Any]) -> None:
-        nonlocal answered
-        answered += 1
-        if answered == 20:
-            half_way.set()
-        server.stopped.wait(0.005)
+    def gated(handler: Handler, answer: dict[str, Any]) -> None:
+        if not gate.is_set():
+            in_flight.wait(20)
+        assert gate.wait(20)
         handler.answer(answer)
 
-    server.fault = counting
-    many = [TokenInput((5, 6, i), "document") for i in range(200)]
-    with ThreadPoolExecutor(1) as pool:
+    server.fault = gated
+    many = [TokenInput((5, 6, i), "document") for i in range(50, 80)]
+    with ThreadPoolExecutor(2) as pool:
         job = pool.submit(engine.encode, many)
-        assert half_way.wait(20)
-        before = answered
-        engine.encode(SHORT)
-        assert answered - before < 20
-        assert not job.done()
-        assert len(job.result(30).vectors) == len(many)
+        in_flight.wait(20)
+        short = pool.submit(engine.encode, SHORT)
+        assert waits.wait(20)
+        gate.set()
+        assert len(job.result(20).vectors) == len(many)
+        assert len(short.result(20).vectors) == 1
+    place = [body["input"] for body in server.requests].index([[5, 6, 7]])
+    assert place in {2, 3}  # after the two in flight, beside the next of the job
     engine.close()
 
 

@@ -73,9 +73,10 @@ import numpy as np
 from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import TextNode
 from e2rank_integrations import E2RankEncoder
+from e2rank_integrations.engines.base import Engine
 from e2rank_integrations.llama_index import E2RankEmbedding, E2RankRerank, E2RankRetriever
 from e2rank_integrations.values import Encoded, Usage
-class Words:
+class Words(Engine):
     def encode(self, inputs):
         rows = np.zeros((len(inputs), 384), dtype=np.float32)
         for row, item in zip(rows, inputs):

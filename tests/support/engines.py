@@ -21,6 +21,9 @@ PATIENCE = 30.0
 class Recording:
     """Passes calls on and keeps what was asked, call by call."""
 
+    identity = None
+    """The engine within runs the files that the encoder names."""
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.calls: list[tuple[TokenInput, ...]] = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from e2rank_integrations.errors import EngineTimeoutError
 from e2rank_integrations.values import TokenInput
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     Fault = Callable[["Handler", dict[str, Any]], None]
 
 MODEL = "tiny"
+
+R = TypeVar("R")
 
 
 class LoopbackServer(ThreadingHTTPServer):
@@ -36,10 +39,6 @@ class LoopbackServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.engine = engine
         self.stopped = threading.Event()
-        self.reset()
-
-    def reset(self) -> None:
-        """Be honest, and forget what was asked."""
         self.fault: Fault | None = None
         self.models: list[dict[str, Any]] = [{"id": MODEL, "owned_by": "vllm", "max_model_len": 40960}]
         self.listing = 200
@@ -101,6 +100,14 @@ class Handler(BaseHTTPRequestHandler):
 def encoded(row: Any) -> str:
     """A row as base64 of little-endian float32."""
     return base64.b64encode(row.astype("<f4").tobytes()).decode()
+
+
+def patiently(call: Callable[[], R]) -> R:
+    """The result of a call with a short deadline, made again where a busy machine let it pass."""
+    for _ in range(60):
+        with suppress(EngineTimeoutError):
+            return call()
+    raise AssertionError("the deadline passed sixty times")
 
 
 @contextmanager
