@@ -9,7 +9,7 @@ import numpy as np
 
 from e2rank_integrations.errors import InputError, StoreError
 from e2rank_integrations.stores.base import SAMPLE_RECORDS, without_stale_vectors
-from e2rank_integrations.stores.chroma.asking import asked
+from e2rank_integrations.stores.chroma.asking import asked, is_too_large
 from e2rank_integrations.stores.trust import FINGERPRINT_KEY
 from e2rank_integrations.stores.writing import expect_records, parts
 from e2rank_integrations.values import Candidate
@@ -112,7 +112,7 @@ class ChromaStore:
         return [id_ for part in _distinct(ids) for id_ in asked(self._collection.get, ids=part, include=[])["ids"]]
 
     def upsert(self, records: Sequence[Candidate]) -> None:
-        """Write records, in batches as large as Chroma takes; what is stored under an id is replaced as a whole.
+        """Write records, in batches as large as Chroma takes, in number and in bytes; what is stored under an id is replaced as a whole.
 
         Args:
             records: Each with an id of its own and a vector, all of one width. Chroma's metadata are strings, numbers,
@@ -128,7 +128,22 @@ class ChromaStore:
         _expect_exact_numbers(records)
         client = self._collection._client  # noqa: SLF001 - a collection says its server's limits nowhere else
         for part in parts(records, max(1, asked(client.get_max_batch_size) if records else 1)):
-            self._write(part)
+            self._write_in_halves(part)
+
+    def _write_in_halves(self, records: Sequence[Candidate]) -> None:
+        """Write a batch; one that is too large for the server in bytes, which it does not say before, half by half."""
+        try:
+            self._write(records)
+        except StoreError as error:
+            if not is_too_large(error):
+                raise
+            if len(records) == 1:
+                raise StoreError(
+                    f"record {records[0].id!r}: the server takes no request as large as this record alone; split its "
+                    f"text, or raise the limit of the server and of the proxy before it"
+                ) from error
+            for half in parts(records, math.ceil(len(records) / 2)):
+                self._write_in_halves(half)
 
     def _write(self, records: Sequence[Candidate]) -> None:
         ids = [str(record.id) for record in records]
