@@ -453,7 +453,7 @@ def test_a_record_that_cannot_be_kept_is_named(small: PgVectorStore, fault: str)
     """By its id, at most the beginning of it; nothing of the call is written, the good records neither."""
     bad = replace(Candidate("Text", id="bad", vector=ROW), **UNSTORABLE[fault])
     good = [] if fault == "another width" else [replace(TEA, id="a", text="A"), replace(TEA, id="z")]
-    with pytest.raises(StoreError, match="^record 'bad.*PostgreSQL failed to upsert") as caught:
+    with pytest.raises(StoreError, match=r"^record 'bad.*PostgreSQL failed to upsert") as caught:
         small.upsert([*good, bad])
     assert "secret" not in str(caught.value)
     assert len(str(caught.value)) < 400

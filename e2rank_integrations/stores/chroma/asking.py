@@ -45,7 +45,7 @@ def cause(error: BaseException) -> str:
     if any(isinstance(item, RequestError) for item in chain):
         return "the server cannot be reached; check that it runs and its address"
     if isinstance(error, (InternalError, OSError)):
-        return f"{type(error).__name__}; check its folder's permissions and room, or the server's log; and verify's path"
+        return f"{type(error).__name__}; check the paths, their permissions and the disk's room, or the server's log"
     return f"{type(error).__name__}; the error that caused this one says why"
 
 

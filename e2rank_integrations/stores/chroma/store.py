@@ -112,7 +112,7 @@ class ChromaStore:
         return [id_ for part in _distinct(ids) for id_ in asked(self._collection.get, ids=part, include=[])["ids"]]
 
     def upsert(self, records: Sequence[Candidate]) -> None:
-        """Write records, in batches as large as Chroma takes, in number and in bytes; what is stored under an id is replaced as a whole.
+        """Write records, in batches as large as Chroma takes; what is stored under an id is replaced as a whole.
 
         Args:
             records: Each with an id of its own and a vector, all of one width. Chroma's metadata are strings, numbers,
@@ -122,7 +122,7 @@ class ChromaStore:
             InputError: a record without id or vector, an id twice, or a number among the metadata that Chroma would
                 change; nothing is written.
             VectorError: a vector of another width than the first, not finite, or of length zero; nothing is written.
-            StoreError: Chroma refuses; the batches before are written.
+            StoreError: Chroma refuses, a record that is too large for its server for one; the batches before are written.
         """
         expect_records(records)
         _expect_exact_numbers(records)
