@@ -103,7 +103,7 @@ def open_source(path: Path, fields: Fields | None = None) -> Source:
         is_folder, is_file = path.is_dir(), path.is_file()
     if is_folder:
         if fields != Fields():
-            raise InputError(f"{path}: a folder's texts have no fields; leave out the names of fields")
+            raise InputError(f"{path}: a folder has no fields; leave out --id-field, --text-field and --title-field")
         return FolderSource(path)
     if not is_file:
         raise InputError(f"{path}: no such file or folder; give a JSONL file, a .parquet file or a folder of texts")

@@ -83,6 +83,55 @@ def test_the_list_goes_where_it_is_asked_for(place: Place, options: list[str], t
     assert (tmp_path / "own").is_file()
 
 
+@pytest.mark.parametrize(
+    ("manifest", "errors"), [("corpus.jsonl", "e"), ("m", "x/../corpus.jsonl"), ("m", "m"), ("m", "x/../m")]
+)
+def test_no_file_is_written_over_another(
+    place: Place, options: list[str], capsys: pytest.CaptureFixture[str], manifest: str, errors: str
+) -> None:
+    """Neither the corpus nor the manifest, however their paths are written."""
+    before, folder = place.corpus.read_bytes(), place.corpus.parent
+    assert cli.main([*options, "--manifest", str(folder / manifest), "--errors", str(folder / errors)]) == 2
+    assert "expected files of their own" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["corpus.jsonl"]
+    assert place.corpus.read_bytes() == before
+
+
+def test_the_list_may_be_asked_for_where_it_is_anyhow(place: Place, options: list[str]) -> None:
+    """It is there, and not removed as that of an earlier run."""
+    listed = place.corpus.with_name("m.errors.jsonl")
+    assert cli.main([*options, "--manifest", str(place.corpus.with_name("m")), "--errors", str(listed)]) == 0
+    assert listed.read_text() == ""
+
+
+def test_the_list_is_known_to_be_writable_before_the_work(
+    place: Place, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A manifest's name may be too long for the name of the list beside it."""
+    assert cli.main([*options, "--manifest", str(place.corpus.with_name("m" * 240))]) == 2
+    assert "errors.jsonl: cannot be written" in capsys.readouterr().err
+    assert not place.chroma.exists()
+
+
+def test_an_interrupted_job_says_how_to_go_on(
+    options: list[str], qwen_encoder: E2RankEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C ends it with the shell's status and without a traceback."""
+    engine = Failing(qwen_encoder.engine, KeyboardInterrupt())
+    engine.fails = lambda _: len(engine.calls) == 3  # after the probe and a part
+    monkeypatch.setattr(command, "_encoder", lambda _: replace(qwen_encoder, custom_engine=engine))
+    assert cli.main(options) == 130
+    assert capsys.readouterr().err.endswith(
+        "interrupted\n3 rows are indexed; run the same again, and it goes on there\n"
+    )
+
+
+def test_the_root_of_a_disk_has_nothing_beside_it(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The manifest must be named."""
+    assert cli.main(["index", "/", *options[2:]]) == 2
+    assert "--manifest: expected a file" in capsys.readouterr().err
+
+
 def test_a_new_index_fits_the_searches_to_come(place: Place, options: list[str]) -> None:
     """Its HNSW looks at twice the candidates that they fetch, by cosine."""
     assert cli.main([*options, "--fetch-k", "150"]) == 0

@@ -99,7 +99,7 @@ def test_a_title_that_is_the_text_is_not_put_before_it(tmp_path: Path) -> None:
 
 def test_a_folder_has_no_fields_to_be_named(tmp_path: Path) -> None:
     """Names without effect are refused."""
-    with pytest.raises(InputError, match="no fields"):
+    with pytest.raises(InputError, match="has no fields"):
         open_source(tmp_path, Fields(text="body"))
     assert isinstance(open_source(tmp_path, Fields()), FolderSource)
 

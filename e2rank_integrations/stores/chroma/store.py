@@ -122,7 +122,7 @@ class ChromaStore:
             InputError: a record without id or vector, an id twice, or a number among the metadata that Chroma would
                 change; nothing is written.
             VectorError: a vector of another width than the first, not finite, or of length zero; nothing is written.
-            StoreError: Chroma refuses, a record that is too large for its server for one; the batches before are written.
+            StoreError: Chroma refuses, or a record alone is too large for it; the batches before are written.
         """
         expect_records(records)
         _expect_exact_numbers(records)
