@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from e2rank_integrations.values import Encoded, TokenInput
 
-PATIENCE = 60.0
+PATIENCE = 200.0
 
 
 @pytest.fixture
@@ -195,37 +194,41 @@ def test_an_engine_that_fails_is_status_two_and_says_how_to_go_on(
     assert "7 rows indexed in" in capsys.readouterr().out
 
 
-def test_a_killed_command_goes_on(place: Place, options: list[str]) -> None:
-    """SIGKILL in the midst of it, then the same command again: every row once, as if nothing had been."""
-    write_lines(place.corpus, rows(30))
-    path = place.manifest
-    shell = [sys.executable, "-m", "e2rank_integrations.cli", *options, "--manifest", str(path)]
-    process = subprocess.Popen(shell, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        wait_for_changes(path, 3, process)
-        process.send_signal(signal.SIGKILL)
-    finally:
-        process.communicate(timeout=PATIENCE)
-    assert process.returncode == -signal.SIGKILL
-    with Manifest(path) as manifest:
-        assert manifest.done.written < 30
-    assert cli.main([*options, "--manifest", str(path)]) == 0
+@pytest.mark.parametrize(("recorded", "parts"), [("before", 2), ("after", 3)])
+def test_a_killed_command_goes_on(
+    place: Place, options: list[str], capsys: pytest.CaptureFixture[str], recorded: str, parts: int
+) -> None:
+    """SIGKILL as a part is recorded, then the same command again: every row once, as if nothing had been."""
+    asked = [*options, "--manifest", str(place.manifest)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, recorded, *asked], timeout=PATIENCE, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with Manifest(place.manifest) as manifest:
+        assert (manifest.done.parts, manifest.done.written) == (parts, 3 * parts)
+    assert len(place.records()) == 9, "the part in hand is in the store already"
+    assert cli.main(asked) == 0
+    assert f"{3 * parts} rows were indexed before" in capsys.readouterr().out
     stored = place.records()
     assert {id_: record.text for id_, record in stored.items()} == {
-        row["_id"]: f"{row['title']} {row['text']}".strip() for row in rows(30)
+        row["_id"]: f"{row['title']} {row['text']}".strip() for row in rows(10)
     }
     assert all(record.vector is not None for record in stored.values())
 
 
-def wait_for_changes(path: Path, count: int, process: subprocess.Popen[bytes]) -> None:
-    """Until a file was seen in some states, so that its process is at work."""
-    seen: set[int] = set()
-    deadline = time.monotonic() + PATIENCE
-    while len(seen) < count and time.monotonic() < deadline and process.poll() is None:
-        if path.exists():
-            seen.add(path.stat().st_mtime_ns)
-        time.sleep(0.002)
-    assert len(seen) >= count, "the command ended, or never began"
+KILLED = """
+import os, signal, sys
+from e2rank_integrations import cli
+from e2rank_integrations.indexing.manifest import Manifest
+
+def record(self, part, *arguments):
+    if part == 2 and sys.argv[1] == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    recording(self, part, *arguments)
+    if part == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+recording, Manifest.record = Manifest.record, record
+cli.main(sys.argv[2:])
+"""
 
 
 def test_a_server_is_asked_for_by_options(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

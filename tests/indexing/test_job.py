@@ -168,7 +168,7 @@ def test_an_engine_that_fails_stops_the_job_and_it_goes_on_there(place: Place, q
 def test_a_corpus_with_other_fields_stops_at_once(place: Place, qwen_encoder: E2RankEncoder) -> None:
     """With the fields that it has, and the options that name them; the manifest is as if nothing had been."""
     write_lines(place.corpus, [{"id": "a", "content": "x"}, {"id": "b", "content": "y"}])
-    with pytest.raises(InputError, match="its fields are 'id', 'content'; .*--id-field"):
+    with pytest.raises(InputError, match=r"its fields are 'id', 'content'; .*--id-field"):
         place.index(qwen_encoder)
     assert place.errors() == []
 
@@ -177,7 +177,7 @@ def test_a_corpus_with_other_fields_stops_at_once(place: Place, qwen_encoder: E2
 def test_a_corpus_of_another_kind_stops_at_once(place: Place, qwen_encoder: E2RankEncoder, content: bytes) -> None:
     """An array, a table with commas, a packed file: names of fields would not help."""
     place.corpus.write_bytes(content)
-    with pytest.raises(InputError, match="expected a JSON object on each line.*: unpack or convert it") as caught:
+    with pytest.raises(InputError, match=r"expected a JSON object on each line.*: unpack or convert it") as caught:
         place.index(qwen_encoder)
     assert "--id-field" not in str(caught.value)
 
