@@ -195,7 +195,7 @@ def test_an_engine_that_fails_is_status_two_and_says_how_to_go_on(
 
 
 def test_a_killed_command_goes_on(place: Place, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """SIGKILL between the writing of a part and its record, then the same command again: every row once, as if nothing had been."""
+    """SIGKILL between the writing of a part and its record, then the same command again: every row is there once."""
     asked = [*options, "--manifest", str(place.manifest)]
     killed = subprocess.run([sys.executable, "-c", KILLED, *asked], timeout=PATIENCE, check=False)
     assert killed.returncode == -signal.SIGKILL
