@@ -46,7 +46,7 @@ def cause(error: BaseException) -> str:
         return "the server cannot be reached; check that it runs and its address"
     if isinstance(error, (InternalError, OSError)):
         return f"{type(error).__name__}; check the paths, their permissions and the disk's room, or the server's log"
-    return f"{type(error).__name__}; the error that caused this one says why"
+    return f"{type(error).__name__}; a traceback shows its own words"
 
 
 def is_too_large(error: StoreError) -> bool:
