@@ -22,13 +22,15 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 """By the command's name, its module (`add_arguments`, `run`) and what it does."""
 
 FAILED = 2
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit status: 0, or 2 after an error of this package, which is printed on stderr.
+        The exit status: the command's own, 2 after an error of this package, or 130 after Ctrl-C; of these two stderr
+        says how to go on.
     """
     options, unknown = _parser().parse_known_args(arguments)
     if unknown:  # said by the command that was asked, beside its own usage
@@ -37,10 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except E2RankError as error:
-        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
-        sys.stderr.write(f"error: {error}{notes}\n")
+        _say(f"error: {error}", error)
         return FAILED
+    except KeyboardInterrupt as error:
+        _say("interrupted", error)
+        return INTERRUPTED
     return status
+
+
+def _say(what: str, error: BaseException) -> None:
+    """Print what ended a command, and how to go on, on stderr."""
+    sys.stderr.write("\n".join([what, *getattr(error, "__notes__", ())]) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -115,10 +115,10 @@ class Searcher:
             query_vector: To be used instead of the plain query's embedding, shape (width,).
             options: The store's own search arguments.
         """
-        started = perf_counter()
+        started, wanted = perf_counter(), self._wanted(k, fetch_k)
         inputs = self._prepare(query)
         encoded = self._given(query_vector) or self.reranker.encoder.run(inputs)
-        return self._fetch(query, encoded, self._wanted(k, fetch_k), options, started)
+        return self._fetch(query, encoded, wanted, options, started)
 
     async def aretrieve(
         self,
@@ -130,10 +130,10 @@ class Searcher:
         **options: Any,
     ) -> Retrieved:
         """As `retrieve`, without blocking the event loop."""
-        started = perf_counter()
+        started, wanted = perf_counter(), self._wanted(k, fetch_k)
         inputs = await in_thread(self._prepare, query)
         encoded = self._given(query_vector) or await self.reranker.encoder.arun(inputs)
-        return await in_thread(self._fetch, query, encoded, self._wanted(k, fetch_k), options, started)
+        return await in_thread(self._fetch, query, encoded, wanted, options, started)
 
     def rerank(self, retrieved: Retrieved, k: int = 4) -> Ranking:
         """Rerank what was retrieved, and search again where asked."""

@@ -239,11 +239,11 @@ def test_missing_vectors_are_computed(
 
 
 @pytest.mark.parametrize("k", [*NOT_A_COUNT, None], ids=repr)
-def test_a_bad_k_is_refused(store: ListStore, encoder: E2RankEncoder, k: object) -> None:
-    """Before the store is asked."""
+def test_a_bad_k_is_refused(store: ListStore, encoder: E2RankEncoder, recording: Recording, k: object) -> None:
+    """Before anything is embedded or the store is asked."""
     with pytest.raises(InputError, match="k"):
         Searcher(store, Reranker(encoder)).search(QUERY, k=k)
-    assert store.calls == []
+    assert (store.calls, recording.calls) == ([], [])
 
 
 @pytest.mark.parametrize("fetch_k", NOT_A_COUNT, ids=repr)

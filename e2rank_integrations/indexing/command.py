@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from e2rank_integrations.indexing.embedding import Embedder
     from e2rank_integrations.indexing.report import IndexReport
+    from e2rank_integrations.indexing.sources import Source
     from e2rank_integrations.stores.base import WritableStore
     from e2rank_integrations.stores.chroma import ChromaStore
 
@@ -46,31 +48,36 @@ def run(options: Namespace) -> int:
     """
     _expect_usable(options)
     source = open_source(options.corpus, Fields(options.id_field, options.text_field, options.title_field))
-    encoder = _encoder(options)
     path = options.manifest or _manifest(options)
-    if options.errors:
-        expect_writable(options.errors)
+    listed = options.errors or _beside(path)
+    _expect_apart(options.corpus, path, listed)
     with Manifest(path) as manifest:
-        store = _store(options, encoder)
-        try:
-            _probe(options, encoder, store)
-            report = index_corpus(
-                source,
-                encoder,
-                store,
-                manifest,
-                embedder=_embedder(options),
-                rows_per_part=options.rows_per_part,
-                restart=options.restart,
-                progress=sys.stderr.isatty(),
-            )
-        finally:
-            store.close()
-        listed = _listed(report, manifest, options.errors, path.with_name(f"{path.name}.errors.jsonl"))
-    _print(f"{report}\n", sys.stdout)
+        expect_writable(listed)
+        report = _indexed(options, source, manifest)
+        _print(f"{report}\n", sys.stdout)
+        with suppress(OSError):
+            _beside(path).unlink()  # that of an earlier run
+        if report.errors or options.errors:
+            _list(manifest, listed)
     if report.errors:
         _print(f"rows that could not be used: see {listed}\n", sys.stderr)
     return ROWS_FAILED if report.errors else 0
+
+
+def _indexed(options: Namespace, source: Source, manifest: Manifest) -> IndexReport:
+    encoder = _encoder(options)
+    with _store(options, encoder) as store:
+        _probe(options, encoder, store)
+        return index_corpus(
+            source,
+            encoder,
+            store,
+            manifest,
+            embedder=_embedder(options),
+            rows_per_part=options.rows_per_part,
+            restart=options.restart,
+            progress=sys.stderr.isatty(),
+        )
 
 
 def _expect_usable(options: Namespace) -> None:
@@ -98,6 +105,8 @@ def _on_a_server(options: Namespace) -> bool:
 def _manifest(options: Namespace) -> Path:
     """Beside the corpus, another one for each collection of each store."""
     corpus: Path = options.corpus.resolve()
+    if not corpus.name:
+        raise InputError(f"--manifest: expected a file, since none can be beside {corpus}")
     where: str = options.chroma
     store = where.rstrip("/") if re.match("https?://", where) else repr(Path(where).resolve())
     collection = re.sub(r"[^\w.-]", "_", options.collection)
@@ -155,14 +164,22 @@ def _embedder(options: Namespace) -> Embedder:
     return RayEmbedder(options.workers or 1, address=options.ray_address)
 
 
-def _listed(report: IndexReport, manifest: Manifest, asked: Path | None, default: Path) -> Path:
-    """Write the rows that could not be used, if there are any or a file is asked for; and where."""
-    default.unlink(missing_ok=True)  # that of an earlier run
-    path = asked or default
-    if asked or report.errors:
-        with written_whole(path) as part, part.open("w", encoding="utf-8") as file:
-            file.writelines(f"{json.dumps(asdict(error), ensure_ascii=False)}\n" for error in manifest.errors())
-    return path
+def _beside(manifest: Path) -> Path:
+    """The list of rows that could not be used, where no other is asked for."""
+    return manifest.with_name(f"{manifest.name}.errors.jsonl")
+
+
+def _expect_apart(corpus: Path, manifest: Path, listed: Path) -> None:
+    """Refuse to write one of the files over another."""
+    read, kept, *lists = (path.resolve() for path in (corpus, manifest, listed, _beside(manifest)))
+    if read in {kept, *lists} or kept in lists:
+        raise InputError("--manifest, --errors: expected files of their own, found the corpus or the same file twice")
+
+
+def _list(manifest: Manifest, path: Path) -> None:
+    """Write the rows that could not be used."""
+    with written_whole(path) as part, part.open("w", encoding="utf-8") as file:
+        file.writelines(f"{json.dumps(asdict(error), ensure_ascii=False)}\n" for error in manifest.errors())
 
 
 def _print(text: str, stream: TextIO) -> None:

@@ -76,8 +76,9 @@ def index_corpus(
     job = Job(corpus, source.settings, encoder.fingerprint.to_json(), str(store.identity), rows_per_part)
     if restart:
         manifest.restart()
-    before = manifest.start(job)
-    _expect_kept(store, before)
+    stored = store.count()
+    before = manifest.start(job, stored)
+    _expect_kept(stored, before)
     run = _Run(source, store, manifest, before)
     run.all(islice(source.parts(rows_per_part), before.parts, None), encoder, embedder, progress=progress)
     if source.identity != corpus:
@@ -85,9 +86,8 @@ def index_corpus(
     return run.report(time.perf_counter() - started)
 
 
-def _expect_kept(store: WritableStore, before: Done) -> None:
-    """Refuse a store that has lost what the manifest says is in it."""
-    stored = store.count()
+def _expect_kept(stored: int, before: Done) -> None:
+    """Refuse a store that holds fewer records than the manifest says were written."""
     if stored < before.written:
         raise StoreError(
             f"the manifest says that {before.written} rows were written, and the collection holds {stored} records; "
@@ -144,10 +144,11 @@ class _Run:
     def _nothing_usable(self) -> str:
         first = next(self.manifest.errors(), None)
         reason = "they are blank" if first is None else f"position {first.position}: {first.reason}"
-        names = f"; its fields are {', '.join(map(repr, self.source.names))}" if self.source.names else ""
-        return (
-            f"none of the first rows can be used ({reason}){names}; name its fields with --id-field, --text-field and "
-            f"--title-field"
+        names = ", ".join(map(repr, self.source.names))
+        return f"none of the first rows can be used ({reason}); " + (
+            f"its fields are {names}; name those of id, text and title with --id-field, --text-field and --title-field"
+            if names
+            else "expected a JSON object on each line, a .parquet file, or a folder of texts: unpack or convert it"
         )
 
     def _take(self, part: Part, embedded: EmbeddedPart) -> None:
@@ -176,7 +177,7 @@ class _Run:
 
     def report(self, seconds: float) -> IndexReport:
         """What came of it."""
-        now = self.manifest.done
+        now, stored = self.manifest.done, self.store.count()
         return IndexReport(
             rows=now.written + now.errors,
             written=self.written,
@@ -187,7 +188,8 @@ class _Run:
             tokens=self.tokens,
             cut=self.cut,
             left_out=tuple(self.left_out),
-            stored=self.store.count(),
+            stored=stored,
+            replaced=max(0, now.found + now.written - stored),
         )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _APPLICATION = 0x4532524D  # "E2RM" in the file's header: whose database it is
 _VERSION = 1
+_FOUND = "found"  # beside the names of the job's attributes
 _PATIENCE = 1.0  # seconds to wait for another process at the same job, which is not going to end soon
 
 _TABLES = """
@@ -66,11 +67,13 @@ class Done:
         parts: Parts that are done; those are the first ones.
         written: Their rows in the store.
         errors: Their rows that could not be used.
+        found: Records that were in the store when the job began.
     """
 
     parts: int
     written: int
     errors: int
+    found: int
 
 
 class Manifest:
@@ -106,8 +109,12 @@ class Manifest:
             raise InputError(f"{self.path}: the manifest is closed; use it in a with statement")
         return self._open
 
-    def start(self, job: Job) -> Done:
+    def start(self, job: Job, stored: int) -> Done:
         """Take up a job where it was left.
+
+        Args:
+            job: Which it is.
+            stored: Records in the store now; kept where the job begins.
 
         Raises:
             StoreError: the manifest is another job's.
@@ -118,7 +125,7 @@ class Manifest:
             if saved:
                 _expect_same(job, _job(saved, self.path), self.path)
             else:
-                rows = [(name, json.dumps(value)) for name, value in asdict(job).items()]
+                rows = [(name, json.dumps(value)) for name, value in {**asdict(job), _FOUND: stored}.items()]
                 connection.executemany("INSERT INTO job VALUES (?, ?)", rows)
         return self.done
 
@@ -138,7 +145,8 @@ class Manifest:
         with self._transaction() as connection:
             parts, written = connection.execute("SELECT count(*), coalesce(sum(written), 0) FROM parts").fetchone()
             (errors,) = connection.execute("SELECT count(*) FROM errors").fetchone()
-        return Done(parts, written, errors)
+            found = connection.execute("SELECT value FROM job WHERE name = ?", [_FOUND]).fetchone()
+        return Done(parts, written, errors, json.loads(found[0]) if found else 0)
 
     def positions(self, ids: Sequence[str]) -> dict[str, int]:
         """Where those of the ids that are recorded came first."""
@@ -210,20 +218,29 @@ def _faults_of(path: Path) -> Iterator[None]:
     """Say what is wrong with the file as `StoreError`."""
     try:
         yield
+    except sqlite3.ProgrammingError as error:
+        raise InputError(f"{path}: the manifest is used by a thread that did not enter it, or after its end") from error
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            raise StoreError(f"{path}: another process is at this job; wait for it, or give --manifest") from error
-        raise StoreError(
-            f"{path}: it cannot be used as a manifest ({error}); delete the file or give another one with --manifest, "
-            f"and every row is embedded again; the store then holds each row once all the same"
-        ) from error
+        raise StoreError(f"{path}: {_what_to_do(error)}") from error
     except OSError as error:
         raise StoreError(f"{path}: the manifest cannot be opened ({type(error).__name__}); give --manifest") from error
 
 
+def _what_to_do(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return "another process is at this job; wait for it, or give --manifest"
+    if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+        return (
+            f"it cannot be used as a manifest ({error}); give another one with --manifest, or delete the file, and "
+            f"every row is embedded again; the store then holds each row once all the same"
+        )
+    return f"the manifest cannot be read or written ({error}); make room or mend its disk, and run the same again"
+
+
 def _job(saved: Mapping[str, str], path: Path) -> Job:
     try:
-        job = Job(**{name: json.loads(value) for name, value in saved.items()})
+        job = Job(**{name: json.loads(value) for name, value in saved.items() if name != _FOUND})
         Fingerprint.from_json(job.model)
     except (TypeError, ValueError) as error:
         raise StoreError(f"{path}: it does not say which job it is of; {_RESTART}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,9 @@ class ParquetSource:
 
     def _expect_columns(self) -> None:
         fields = self._fields
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
+        if twice:
+            raise InputError(f"{self.path}: two columns are called {twice[0]!r}; give each a name of its own")
         missing = [name for name in (fields.id, fields.text) if name not in self.names]
         if missing:
             raise InputError(

@@ -78,7 +78,7 @@ class RayEmbedder:
                     window = next(windows, None)
         except (RayError, ConnectionError) as error:
             raise TransientError(
-                f"Ray stopped the job ({type(error).__name__}); the error that caused this one says why"
+                f"Ray stopped the job ({type(error).__name__}); see its logs, mostly in /tmp/ray/session_latest/logs"
             ) from error
 
     def _data(

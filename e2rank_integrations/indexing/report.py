@@ -20,6 +20,8 @@ class IndexReport:
         cut: Rows of now whose text is longer than the model's cap, and was cut for its vector; it is stored whole.
         left_out: Names of fields, met now, that a store cannot keep as metadata, such as lists.
         stored: Records in the store, those of other origin included.
+        replaced: Records that were in the store when the job began, and are not: rows of the same ids replaced them,
+            unless somebody deleted records since.
     """
 
     rows: int
@@ -32,6 +34,7 @@ class IndexReport:
     cut: int
     left_out: tuple[str, ...]
     stored: int
+    replaced: int
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -50,6 +53,8 @@ class IndexReport:
         foreign = self.stored - self.written - self.skipped_before
         if foreign > 0:
             lines.append(f"{foreign:,} of the records are not of this corpus as it is now")
+        if self.replaced:
+            lines.append(f"{self.replaced:,} records of before are gone: replaced by rows of the same ids, or deleted")
         if self.errors:
             lines.append(f"{self.errors:,} of {self.rows:,} rows could not be used")
         return lines

@@ -27,7 +27,7 @@ class Fields:
     Attributes:
         id: The record's id, a string or an integer.
         text: What is embedded.
-        title: Put before the text, if the row has one.
+        title: Put before the text, if the row has one; none where it is the text's own field.
     """
 
     id: str = "_id"
@@ -94,7 +94,8 @@ def _id(value: object, name: str) -> str:
 def _text(values: Mapping[str, Any], fields: Fields) -> str:
     if values.get(fields.text) is None:
         raise InputError(f"no text under {fields.text!r}")
-    title = expect_text(values.get(fields.title) or "", f"title under {fields.title!r}")
+    title = "" if fields.title == fields.text else values.get(fields.title) or ""  # not the same words twice
+    title = expect_text(title, f"title under {fields.title!r}")
     text = document_text(title, expect_text(values[fields.text], f"text under {fields.text!r}"))
     if not text:
         raise InputError(f"the text under {fields.text!r} is blank")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +25,9 @@ TEXT_FILES = (".txt", ".md")
 """Endings of the files of a folder that are documents."""
 
 _FILES_OF_ROWS = (".parquet", ".jsonl")
+_LINES_FOR_NAMES = 1000
+_OF_ONE_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
+"""Why a file cannot be read, today and tomorrow; other faults are the disk's or the process's, and may pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +99,13 @@ def open_source(path: Path, fields: Fields | None = None) -> Source:
         InputError: nothing is there, or it is not what its name says.
     """
     fields, path = fields or Fields(), path.absolute()  # other processes have other working directories
-    if path.is_dir():
+    with _faults_of(path):
+        is_folder, is_file = path.is_dir(), path.is_file()
+    if is_folder:
+        if fields != Fields():
+            raise InputError(f"{path}: a folder has no fields; leave out --id-field, --text-field and --title-field")
         return FolderSource(path)
-    if not path.is_file():
+    if not is_file:
         raise InputError(f"{path}: no such file or folder; give a JSONL file, a .parquet file or a folder of texts")
     if path.suffix.lower() == ".parquet":
         from e2rank_integrations.indexing.parquet import ParquetSource
@@ -124,9 +133,9 @@ class JsonLines:
 
     @property
     def names(self) -> list[str]:
-        """Those of the first line that is an object."""
+        """Those of the first line that is an object, if it comes soon."""
         with opened(self.path) as file:
-            for line in file:
+            for line in islice(file, _LINES_FOR_NAMES):
                 try:
                     return list(json_object(line.decode("utf-8-sig")))
                 except ValueError:  # and InputError
@@ -169,8 +178,8 @@ class JsonLines:
 class FolderSource:
     """The text files of a folder and its subfolders; a file's id is its path in the folder. In the paths' order.
 
-    Those whose names begin with a dot are left out, folders too. A link to a folder is not followed, and is a row that
-    cannot be used.
+    Those whose names begin with a dot are left out, folders too. A link to a folder is not followed; it is a row that
+    cannot be used, and so is a link that leads nowhere.
     """
 
     path: Path
@@ -178,10 +187,10 @@ class FolderSource:
     @property
     def identity(self) -> str:
         """Path, number of files, and a digest of their names, sizes and times of the last change."""
-        files = self._files
+        files = self._found()
         digest = hashlib.sha256()
         for name in files:
-            digest.update(f"{name!r} {file_identity(self.path / name)!r}\n".encode())  # escaped: maybe no UTF-8
+            digest.update(f"{name!r} {_state(self.path / name)!r}\n".encode())  # escaped: maybe no UTF-8
         return f"{self.path.resolve()}, {len(files)} files, {digest.hexdigest()}"
 
     @property
@@ -201,8 +210,11 @@ class FolderSource:
 
     @cached_property
     def _files(self) -> list[str]:
+        return self._found()
+
+    def _found(self) -> list[str]:
         found = list(_visible(self.path))
-        files = [path for path in found if path.is_dir() or (path.suffix.lower() in TEXT_FILES and path.is_file())]
+        files = [path for path in found if _is_row(path)]
         if not files:
             tables = sorted({path.suffix for path in found if path.suffix.lower() in _FILES_OF_ROWS})
             hint = f"; it holds {' and '.join(tables)} files: give them one at a time" if tables else ""
@@ -224,14 +236,18 @@ class FolderSource:
         shown = name.encode(errors="backslashreplace").decode()
         if shown != name:
             return RowError(position, shown, "the file's name is not UTF-8; rename it")
-        if (self.path / name).is_dir():
+        if _kind(self.path / name) == stat.S_IFDIR:
             return RowError(position, name, "a link to a folder is not followed; index that folder by itself")
         try:
             text = (self.path / name).read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             return RowError(position, name, f"expected UTF-8, found byte 0x{error.object[error.start]:02X}")
         except OSError as error:
+            if error.errno not in _OF_ONE_FILE:
+                raise _unreadable(self.path / name, error) from error
             return RowError(position, name, f"the file cannot be read ({type(error).__name__})")
+        if not text.strip():
+            return RowError(position, name, "the file is blank")
         return row_of(position, {"path": name, "text": text}, Fields(id="path"))
 
 
@@ -241,6 +257,24 @@ def _visible(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         links = [name for name in folders if Path(place, name).is_symlink()]
         yield from (Path(place, name) for name in (*files, *links) if not name.startswith("."))
+
+
+def _is_row(path: Path) -> bool:
+    """Whether a path of `_visible` is a text, or one of those that are listed with what is wrong."""
+    kind = _kind(path)
+    return kind in {None, stat.S_IFDIR} or (kind == stat.S_IFREG and path.suffix.lower() in TEXT_FILES)
+
+
+def _kind(path: Path) -> int | None:
+    """What is there, links followed; None for a link that leads nowhere, and for what is out of reach."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except OSError:
+        return None
+
+
+def _state(path: Path) -> str | None:
+    return None if _kind(path) is None else file_identity(path)
 
 
 def _stop(error: OSError) -> None:
@@ -253,19 +287,22 @@ def file_identity(path: Path) -> str:
     Raises:
         InputError: it is not there.
     """
-    try:
+    with _faults_of(path):
         found = path.stat()
-    except OSError as error:
-        raise _unreadable(path, error) from error
     return f"{path.resolve()}, {found.st_size} bytes, changed at {found.st_mtime_ns} ns"
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """A file to read, whose faults are said as `InputError`."""
+    with _faults_of(path), path.open("rb") as file:
+        yield file
+
+
+@contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as file:
-            yield file
+        yield
     except OSError as error:
         raise _unreadable(path, error) from error
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from e2rank_integrations.values import Encoded, TokenInput
 
-PATIENCE = 60.0
+PATIENCE = 200.0
 KEY = "sk-that-nobody-may-see"
 LAST = 4
 """Number of the part with the long text."""

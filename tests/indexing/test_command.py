@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from e2rank_integrations.values import Encoded, TokenInput
 
-PATIENCE = 60.0
+PATIENCE = 200.0
 
 
 @pytest.fixture
@@ -83,6 +82,55 @@ def test_the_list_goes_where_it_is_asked_for(place: Place, options: list[str], t
     assert (tmp_path / "own").is_file()
 
 
+@pytest.mark.parametrize(
+    ("manifest", "errors"), [("corpus.jsonl", "e"), ("m", "x/../corpus.jsonl"), ("m", "m"), ("m", "x/../m")]
+)
+def test_no_file_is_written_over_another(
+    place: Place, options: list[str], capsys: pytest.CaptureFixture[str], manifest: str, errors: str
+) -> None:
+    """Neither the corpus nor the manifest, however their paths are written."""
+    before, folder = place.corpus.read_bytes(), place.corpus.parent
+    assert cli.main([*options, "--manifest", str(folder / manifest), "--errors", str(folder / errors)]) == 2
+    assert "expected files of their own" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["corpus.jsonl"]
+    assert place.corpus.read_bytes() == before
+
+
+def test_the_list_may_be_asked_for_where_it_is_anyhow(place: Place, options: list[str]) -> None:
+    """It is there, and not removed as that of an earlier run."""
+    listed = place.corpus.with_name("m.errors.jsonl")
+    assert cli.main([*options, "--manifest", str(place.corpus.with_name("m")), "--errors", str(listed)]) == 0
+    assert listed.read_text() == ""
+
+
+def test_the_list_is_known_to_be_writable_before_the_work(
+    place: Place, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A manifest's name may be too long for the name of the list beside it."""
+    assert cli.main([*options, "--manifest", str(place.corpus.with_name("m" * 240))]) == 2
+    assert "errors.jsonl: cannot be written" in capsys.readouterr().err
+    assert not place.chroma.exists()
+
+
+def test_an_interrupted_job_says_how_to_go_on(
+    options: list[str], qwen_encoder: E2RankEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C ends it with the shell's status and without a traceback."""
+    engine = Failing(qwen_encoder.engine, KeyboardInterrupt())
+    engine.fails = lambda _: len(engine.calls) == 3  # after the probe and a part
+    monkeypatch.setattr(command, "_encoder", lambda _: replace(qwen_encoder, custom_engine=engine))
+    assert cli.main(options) == 130
+    assert capsys.readouterr().err.endswith(
+        "interrupted\n3 rows are indexed; run the same again, and it goes on there\n"
+    )
+
+
+def test_the_root_of_a_disk_has_nothing_beside_it(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The manifest must be named."""
+    assert cli.main(["index", "/", *options[2:]]) == 2
+    assert "--manifest: expected a file" in capsys.readouterr().err
+
+
 def test_a_new_index_fits_the_searches_to_come(place: Place, options: list[str]) -> None:
     """Its HNSW looks at twice the candidates that they fetch, by cosine."""
     assert cli.main([*options, "--fetch-k", "150"]) == 0
@@ -109,7 +157,9 @@ def test_restart_begins_again(place: Place, options: list[str], capsys: pytest.C
         (["--text-field", "body"], "no text under 'body'"),
         (["--chroma-header", "Authorization=E2RANK_NO_SUCH_VARIABLE"], "--chroma-header"),
         (["--chroma-header", "Authorization"], "--chroma-header"),
-        (["--collection", "no name!"], "Chroma failed"),
+        (["--collection", "no name!"], "name: expected 3 to 512 characters"),
+        (["--chroma", ""], "where: expected a folder"),
+        (["--chroma-ca", "ca.pem"], "they are for a server"),
         (["--chroma", "http://127.0.0.1:9"], "cannot be reached"),
         (["--model", "no/such/folder"], "no/such/folder"),
         (["--errors", "/dev/null/errors.jsonl"], "cannot be written"),
@@ -144,37 +194,36 @@ def test_an_engine_that_fails_is_status_two_and_says_how_to_go_on(
     assert "7 rows indexed in" in capsys.readouterr().out
 
 
-def test_a_killed_command_goes_on(place: Place, options: list[str]) -> None:
-    """SIGKILL in the midst of it, then the same command again: every row once, as if nothing had been."""
-    write_lines(place.corpus, rows(30))
-    path = place.manifest
-    shell = [sys.executable, "-m", "e2rank_integrations.cli", *options, "--manifest", str(path)]
-    process = subprocess.Popen(shell, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        wait_for_changes(path, 3, process)
-        process.send_signal(signal.SIGKILL)
-    finally:
-        process.communicate(timeout=PATIENCE)
-    assert process.returncode == -signal.SIGKILL
-    with Manifest(path) as manifest:
-        assert manifest.done.written < 30
-    assert cli.main([*options, "--manifest", str(path)]) == 0
+def test_a_killed_command_goes_on(place: Place, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """SIGKILL between the writing of a part and its record, then the same command again: every row is there once."""
+    asked = [*options, "--manifest", str(place.manifest)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *asked], timeout=PATIENCE, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with Manifest(place.manifest) as manifest:
+        assert (manifest.done.parts, manifest.done.written) == (2, 6)
+    assert len(place.records()) == 9
+    assert cli.main(asked) == 0
+    assert "6 rows were indexed before" in capsys.readouterr().out
     stored = place.records()
     assert {id_: record.text for id_, record in stored.items()} == {
-        row["_id"]: f"{row['title']} {row['text']}".strip() for row in rows(30)
+        row["_id"]: f"{row['title']} {row['text']}".strip() for row in rows(10)
     }
     assert all(record.vector is not None for record in stored.values())
 
 
-def wait_for_changes(path: Path, count: int, process: subprocess.Popen[bytes]) -> None:
-    """Until a file was seen in some states, so that its process is at work."""
-    seen: set[int] = set()
-    deadline = time.monotonic() + PATIENCE
-    while len(seen) < count and time.monotonic() < deadline and process.poll() is None:
-        if path.exists():
-            seen.add(path.stat().st_mtime_ns)
-        time.sleep(0.002)
-    assert len(seen) >= count, "the command ended, or never began"
+KILLED = """
+import os, signal, sys
+from e2rank_integrations import cli
+from e2rank_integrations.indexing.manifest import Manifest
+
+def record(self, part, *arguments):
+    if part == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    recording(self, part, *arguments)
+
+recording, Manifest.record = Manifest.record, record
+cli.main(sys.argv[1:])
+"""
 
 
 def test_a_server_is_asked_for_by_options(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
 import threading
@@ -22,7 +23,7 @@ from e2rank_integrations.indexing.job import index_corpus
 from e2rank_integrations.indexing.manifest import Manifest
 from e2rank_integrations.indexing.sources import open_source
 from e2rank_integrations.stores.base import TEXT_HASH_KEY, text_hash
-from e2rank_integrations.values import Encoded, Usage
+from e2rank_integrations.values import Candidate, Encoded, Usage
 from tests.indexing.conftest import COLLECTION, Killed, Memory, Place, expect_same, rows, write_lines
 from tests.stores.conftest import other_qwen, server_port  # noqa: F401 - fixtures
 from tests.support.engines import Failing, Recording
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from e2rank_integrations.values import Candidate, TokenInput
+    from e2rank_integrations.values import TokenInput
 
 
 def test_every_row_is_stored_with_its_vector(place: Place, qwen_encoder: E2RankEncoder) -> None:
@@ -97,8 +98,9 @@ def test_what_an_existing_record_had_is_replaced(place: Place, qwen_encoder: E2R
     with pytest.raises(StoreError, match=r"with corpus .*--restart"):
         place.index(qwen_encoder)
     report = place.index(qwen_encoder, restart=True)
-    assert (report.written, report.stored) == (1, 10)
+    assert (report.written, report.stored, report.replaced) == (1, 10, 1)
     assert "9 of the records are not of this corpus" in str(report)
+    assert "1 records of before are gone: replaced by rows of the same ids" in str(report)
     record = place.records()["d1"]
     assert (record.text, record.metadata) == ("Changed", {"lang": "en", TEXT_HASH_KEY: text_hash("Changed")})
 
@@ -117,6 +119,20 @@ def test_another_models_collection_is_refused(
     assert recording.calls == []
     expect_same(before, place.records())
     assert place.index(qwen_encoder).skipped_before == 10, "a restart forgets nothing before it is known to be possible"
+
+
+def test_what_two_corpora_have_in_common_is_said(place: Place, qwen_encoder: E2RankEncoder) -> None:
+    """Their rows of the same ids replace each other; the first one's next run, which writes nothing, says it, too."""
+    assert place.index(qwen_encoder).replaced == 0
+    second = replace(place, corpus=place.corpus.with_name("b.jsonl"), manifest=place.manifest.with_name("b"))
+    write_lines(second.corpus, [{"_id": id_, "text": "Another"} for id_ in ("d1", "d10", "e1")])
+    report = second.index(qwen_encoder)
+    assert (report.written, report.stored, report.replaced) == (3, 11, 2)
+    report = second.index(qwen_encoder)
+    assert (report.written, report.skipped_before, report.replaced) == (0, 3, 2)
+    with second.store() as store:
+        store._collection.delete(ids=["e1"])
+    assert second.index(qwen_encoder).replaced == 3, "what was deleted since is gone, too"
 
 
 @pytest.mark.parametrize("deleted", ["the collection", "some records", "all records"])
@@ -149,15 +165,21 @@ def test_an_engine_that_fails_stops_the_job_and_it_goes_on_there(place: Place, q
     assert len(place.records()) == 10
 
 
-@pytest.mark.parametrize("lines", [["[1]", "{}"], [{"id": "a", "content": "x"}, {"id": "b", "content": "y"}]])
-def test_a_corpus_with_other_fields_stops_at_once(place: Place, qwen_encoder: E2RankEncoder, lines: list[Any]) -> None:
+def test_a_corpus_with_other_fields_stops_at_once(place: Place, qwen_encoder: E2RankEncoder) -> None:
     """With the fields that it has, and the options that name them; the manifest is as if nothing had been."""
-    write_lines(place.corpus, lines)
-    with pytest.raises(InputError, match="--id-field") as caught:
+    write_lines(place.corpus, [{"id": "a", "content": "x"}, {"id": "b", "content": "y"}])
+    with pytest.raises(InputError, match=r"its fields are 'id', 'content'; .*--id-field"):
         place.index(qwen_encoder)
-    if isinstance(lines[0], dict):
-        assert "'id', 'content'" in str(caught.value)
     assert place.errors() == []
+
+
+@pytest.mark.parametrize("content", [b"[\n{},\n]", b"id,text\na,b\n", gzip.compress(b'{"_id": "a", "text": "x"}\n')])
+def test_a_corpus_of_another_kind_stops_at_once(place: Place, qwen_encoder: E2RankEncoder, content: bytes) -> None:
+    """An array, a table with commas, a packed file: names of fields would not help."""
+    place.corpus.write_bytes(content)
+    with pytest.raises(InputError, match=r"expected a JSON object on each line.*: unpack or convert it") as caught:
+        place.index(qwen_encoder)
+    assert "--id-field" not in str(caught.value)
 
 
 @pytest.mark.parametrize("rows_per_part", [1, 2])
@@ -170,7 +192,7 @@ def test_bad_rows_at_the_beginning_stop_nothing(place: Place, qwen_encoder: E2Ra
 def test_a_thousand_bad_rows_stop_the_job(place: Place, qwen_encoder: E2RankEncoder) -> None:
     """Whatever comes after them; and no manifest of it refuses the next run, with the right names."""
     write_lines(place.corpus, [*["{"] * 1000, *rows(100)])
-    with pytest.raises(InputError, match=r"position 1: expected a JSON object.*--id-field"):
+    with pytest.raises(InputError, match=r"position 1: expected a JSON object"):
         replace(place, rows_per_part=100).index(qwen_encoder)
     write_lines(place.corpus, [*["{"] * 999, *rows(1)])
     assert replace(place, rows_per_part=999).index(qwen_encoder).written == 1
@@ -358,7 +380,8 @@ def test_a_kill_at_any_step_leaves_no_trace(
             report = index_corpus(source, encoder, store, watched, rows_per_part=per_part)
             return report, list(manifest.errors())
 
-    whole, killed = Memory(), Memory(fails_after=writes)
+    there = {id_: Candidate("of another corpus", id=id_, vector=np.ones(64)) for id_ in ("d1", "other")}
+    whole, killed = Memory(dict(there)), Memory(dict(there), fails_after=writes)
     report, errors = indexed(whole, "whole")
     with suppress(Killed):
         indexed(killed, "killed", recordings)
@@ -367,5 +390,7 @@ def test_a_kill_at_any_step_leaves_no_trace(
     expect_same(whole.records, killed.records)
     assert errors_again == errors
     assert (again.rows, again.errors) == (report.rows, report.errors)
-    assert again.written + again.skipped_before == report.written == len(whole.records)
+    assert again.written + again.skipped_before == report.written
+    assert again.replaced == report.replaced == (whole.records["d1"].text != "of another corpus")
+    assert len(whole.records) == report.written + 2 - report.replaced
     assert report.rows == sum(1 for line in lines if line != "")

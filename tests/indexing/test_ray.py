@@ -6,9 +6,11 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +38,7 @@ def logs() -> Iterator[Path]:
     """Where Ray writes; its sockets need a short path."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     yield folder
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +51,17 @@ def job(tmp_path_factory: pytest.TempPathFactory, qwen_encoder: E2RankEncoder, l
     environment |= {"RAY_TMPDIR": str(logs), "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     environment |= {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
     command = [sys.executable, "-m", "tests.indexing.ray_job", str(folder), qwen_encoder.model]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return folder, json.loads(done.stdout.splitlines()[-1])
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            said, complaint = process.communicate(timeout=300)
+        finally:
+            with suppress(ProcessLookupError):  # Ray's own processes, where the job did not end
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, complaint[-4000:]
+    return folder, json.loads(said.splitlines()[-1])
 
 
 def test_a_job_of_two_workers(

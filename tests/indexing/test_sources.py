@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import random
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from e2rank_integrations.errors import InputError
 from e2rank_integrations.indexing.rows import Fields, Row, RowError, row_of
-from e2rank_integrations.indexing.sources import JsonLines, open_source
+from e2rank_integrations.indexing.sources import FolderSource, JsonLines, open_source
 from tests.indexing.conftest import read, rows, write_lines
 
 if TYPE_CHECKING:
@@ -88,6 +89,33 @@ def test_fields_have_the_names_that_are_given(tmp_path: Path) -> None:
     line = {"key": 7, "body": "B", "headline": "H", "text": "T", "_id": "I"}
     (row,) = read(open_source(write_lines(tmp_path / "c.jsonl", [line]), Fields("key", "body", "headline")))
     assert row == Row(1, "7", "H B", {"text": "T", "_id": "I"})
+
+
+def test_a_title_that_is_the_text_is_not_put_before_it(tmp_path: Path) -> None:
+    """Rows whose text is a headline."""
+    path = write_lines(tmp_path / "c.jsonl", [{"_id": "a", "title": "Headline"}])
+    assert read(open_source(path, Fields(text="title"))) == [Row(1, "a", "Headline")]
+
+
+def test_a_folder_has_no_fields_to_be_named(tmp_path: Path) -> None:
+    """Names without effect are refused."""
+    with pytest.raises(InputError, match="has no fields"):
+        open_source(tmp_path, Fields(text="body"))
+    assert isinstance(open_source(tmp_path, Fields()), FolderSource)
+
+
+def test_the_names_of_fields_are_not_sought_without_end(tmp_path: Path) -> None:
+    """A file of another kind has none in its first thousand lines."""
+    assert open_source(write_lines(tmp_path / "c.jsonl", ["{"] * 999 + [GOOD])).names == ["_id", "text"]
+    assert open_source(write_lines(tmp_path / "c.jsonl", ["{"] * 1000 + [GOOD])).names == []
+
+
+def test_a_table_with_a_name_twice_is_an_input_error(tmp_path: Path) -> None:
+    """One of the two columns would be lost without a word."""
+    columns = pa.table([["a"], ["T"], ["x"], ["y"]], names=["_id", "text", "tag", "tag"])
+    pq.write_table(columns, tmp_path / "c.parquet")
+    with pytest.raises(InputError, match="two columns are called 'tag'"):
+        open_source(tmp_path / "c.parquet")
 
 
 def test_metadata_are_what_every_store_keeps() -> None:
@@ -181,7 +209,7 @@ def test_files_that_cannot_be_used_are_row_errors(tmp_path: Path) -> None:
     found = list(source.read(part))
     assert [(row.id, row.reason) for row in found] == [
         ("a.txt", "expected UTF-8, found byte 0xFF"),
-        ("b.txt", "the text under 'text' is blank"),
+        ("b.txt", "the file is blank"),
         ("c.txt", "the file cannot be read (FileNotFoundError)"),
     ]
 
@@ -241,6 +269,7 @@ def test_a_row_group_is_not_held_whole(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("none.jsonl", None, "no such file or folder"),
+        ("n" * 300, None, "cannot be read|no such file"),
         ("c.parquet", b"no parquet", "cannot be read as a Parquet file"),
         ("c.parquet", b"", "cannot be read as a Parquet file"),
     ],
@@ -309,6 +338,48 @@ def test_hidden_files_are_no_documents_and_links_are_said(tmp_path: Path) -> Non
     first, second = read(open_source(tmp_path / "corpus"))
     assert first.id == "b/f.md"
     assert (second.id, second.reason[:33]) == ("link", "a link to a folder is not followe")
+
+
+def test_links_that_lead_nowhere_are_row_errors(tmp_path: Path) -> None:
+    """To what is not there, to themselves, to what no system can have; what is no document stays left out."""
+    targets = {"circular.md": "circular.md", "far.txt": "x" * 300, "gone.txt": "none", "folder": "none/at/all"}
+    for name, target in targets.items():
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "z.txt").write_text("Text.")
+    (tmp_path / "picture.png").touch()
+    os.mkfifo(tmp_path / "waits.txt")
+    source = open_source(tmp_path)
+    before, (*bad, good) = source.identity, read(source)
+    assert good.id == "z.txt"
+    assert [row.id for row in bad] == sorted(targets)
+    assert {row.reason[:23] for row in bad} == {"the file cannot be read"}
+    (tmp_path / "none").write_text("Text.")
+    assert source.identity != before, "a link that was mended is another corpus"
+
+
+def test_a_fault_that_may_pass_is_no_row_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the row would be lost for good; its file is named."""
+    (tmp_path / "a.txt").write_text("Text.")
+    source = open_source(tmp_path)
+
+    def failing(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(InputError, match=r"a\.txt: cannot be read"):
+        read(source)
+
+
+@pytest.mark.parametrize("name", ["new.txt", "deep/new.txt"])
+def test_a_file_that_comes_while_a_folder_is_read_changes_it(tmp_path: Path, name: str) -> None:
+    """Its row was not read, so the job must say so."""
+    (tmp_path / "a.txt").write_text("Text.")
+    source = open_source(tmp_path)
+    before = source.identity
+    read(source)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("New.")
+    assert source.identity != before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names there are any bytes")

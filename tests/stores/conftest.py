@@ -14,7 +14,7 @@ from e2rank_integrations.stores import trust
 from e2rank_integrations.values import Encoded, Usage
 from tests.support.chroma import chroma_server, disk_client, server_client
 from tests.support.engines import Recording
-from tests.support.models import save_qwen3
+from tests.support.models import with_weights
 from tests.support.passages import TEXTS
 from tests.support.postgres import new_database, postgres
 
@@ -83,11 +83,11 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ClientAPI
 
 
 @pytest.fixture(scope="session")
-def other_qwen(tmp_path_factory: pytest.TempPathFactory) -> E2RankEncoder:
+def other_qwen(qwen_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> E2RankEncoder:
     """A model like `qwen_encoder`, of the same architecture and width, with other weights."""
     folder = tmp_path_factory.getbasetemp() / "other-qwen3"  # one for the packages that use this fixture
     if not folder.exists():
-        save_qwen3(folder, seed=1)
+        with_weights(qwen_folder, folder, lambda weights: {name: rows.roll(1, 0) for name, rows in weights.items()})
     return E2RankEncoder(str(folder), device="cpu", dtype="float32")
 
 

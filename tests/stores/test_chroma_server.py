@@ -133,6 +133,22 @@ def test_a_server_that_speaks_no_tls_is_a_store_error(server_port: int) -> None:
         opened(f"https://127.0.0.1:{server_port}", verify=True)
 
 
+def test_a_batch_that_is_too_large_in_bytes_is_written_in_smaller_ones(
+    address: str, certificate: str, behind_tls: tuple[Proxy, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chroma itself takes 40 MB at once, and this proxy less; a record that is too large alone is named."""
+    monkeypatch.setattr(behind_tls[0], "largest", 5000)
+    sizes = [3000, 1, 1, 4000, 1, 3000, 9000, 1]
+    rows = np.eye(8, dtype=np.float32)
+    records = [Candidate("x" * size, id=str(n), vector=rows[n]) for n, size in enumerate(sizes)]
+    with closing(opened(address, certificate)) as store:
+        store.upsert(records[:6])
+        with pytest.raises(StoreError, match="record '6': the server takes no request as large as this record alone"):
+            store.upsert(records[6:])
+        found = store.get([str(n) for n in range(8)])
+        assert {id_: len(record.text) for id_, record in found.items()} == {str(n): sizes[n] for n in range(6)}
+
+
 def test_a_key_that_is_withdrawn_later_is_a_store_error(
     address: str, certificate: str, behind_tls: tuple[Proxy, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

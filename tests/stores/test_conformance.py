@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import ExitStack, closing
+import threading
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -258,12 +258,20 @@ class GivingTwoHundred(FolderStore):
 
 
 class Scratching(FolderStore):
-    """Keeps the query in the object while it searches."""
+    """Keeps the query in the object while it searches; two threads always do so at once."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.both = threading.Barrier(2, timeout=30)
 
     def search(self, vector, k, **options):
         self.query = vector
-        time.sleep(0.001)
-        return super().search(self.query, k, **options)
+        with suppress(threading.BrokenBarrierError):
+            self.both.wait()
+        query = self.query
+        if not np.array_equal(query, vector):
+            self.both.abort()  # that was it; a thread that is left over need not wait
+        return super().search(query, k, **options)
 
 
 @pytest.mark.parametrize(

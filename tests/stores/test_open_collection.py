@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_a_folder_that_is_not_there_is_not_made_unasked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "where",
-    ["localhost:9000", "ftp://localhost", "http://", "http://a:b@localhost:1", "http://h:1/?key=b", "http://h:x"],
+    ["", "localhost:9000", "ftp://localhost", "http://", "http://a:b@localhost:1", "http://h:1/?key=b", "http://h:x"],
 )
 def test_an_address_that_cannot_be_used_is_refused(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than taken for a folder; credentials in it are not repeated."""
@@ -100,8 +100,23 @@ def test_a_server_that_is_not_there_is_a_store_error() -> None:
 def test_what_is_no_database_is_a_store_error(tmp_path: Path) -> None:
     """A file where a folder should be."""
     (tmp_path / "file").write_text("no database")
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match="expected a folder, found a file"):
         open_collection(tmp_path / "file", "notes")
+
+
+@pytest.mark.parametrize("name", ["ab", "my docs", "-abc", "abc.", "é" * 3, "n" * 513, "abc\n"])
+def test_a_name_that_no_collection_may_have_is_an_input_error(where: str, name: str) -> None:
+    """With the rule, before anything is made."""
+    with pytest.raises(InputError, match="name: expected 3 to 512 characters"):
+        open_collection(where, name)
+
+
+@pytest.mark.parametrize("options", [{"headers": {"Authorization": "key"}}, {"verify": "ca.pem"}, {"verify": False}])
+def test_a_folder_takes_nothing_of_a_servers(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Rather than dropping it in silence."""
+    with pytest.raises(InputError, match="headers, verify"):
+        open_collection(tmp_path / "index", "notes", **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_width_of_a_search_is_positive(tmp_path: Path) -> None:

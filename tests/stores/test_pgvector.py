@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
@@ -298,7 +300,8 @@ def as_a_stranger(database: str, table: str) -> Any:
 def test_forked_processes_have_connections_of_their_own(small: PgVectorStore, database: str, table: str) -> None:
     """Of an address; a connection that was given is refused in the child. The parent's stays as it was."""
     address = psycopg.conninfo.make_conninfo(database, application_name=table)
-    run = subprocess.run([sys.executable, "-c", FORKING, address, table], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", FORKING, address, table]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert run.stdout.splitlines() == ["refused", "2 connections", "1 row", "1 row"], run.stderr
 
 
@@ -430,6 +433,44 @@ def test_errors_show_neither_password_nor_text(small: PgVectorStore) -> None:
             )
         assert "pr1vate" not in str(refused.value)
     assert small.count() == 1
+
+
+UNSTORABLE: dict[str, dict[str, Any]] = {
+    "NUL in the id": {"id": "bad\0"},
+    "NUL in the text": {"text": "secret\0"},
+    "NUL in the metadata": {"metadata": {"a": ["secret\0"]}},
+    "a lone surrogate in the id": {"id": "bad\ud800"},
+    "a lone surrogate in the text": {"text": "secret\udfff"},
+    "a lone surrogate in the metadata": {"metadata": {"secret\ud800": 1}},
+    "no JSON": {"metadata": {"a": float("nan")}},
+    "a huge id": {"id": "bad" + random.Random(0).randbytes(9000).hex()},
+    "another width": {"vector": np.ones(3, dtype=np.float32)},
+}
+
+
+@pytest.mark.parametrize("fault", UNSTORABLE)
+def test_a_record_that_cannot_be_kept_is_named(small: PgVectorStore, fault: str) -> None:
+    """By its id, at most the beginning of it; nothing of the call is written, the good records neither."""
+    bad = replace(Candidate("Text", id="bad", vector=ROW), **UNSTORABLE[fault])
+    good = [] if fault == "another width" else [replace(TEA, id="a", text="A"), replace(TEA, id="z")]
+    with pytest.raises(StoreError, match=r"^record 'bad.*PostgreSQL failed to upsert") as caught:
+        small.upsert([*good, bad])
+    assert "secret" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert small.count() == 1
+
+
+def test_ids_that_cannot_be_stored_are_absent(small: PgVectorStore) -> None:
+    """Beside those that are."""
+    assert set(small.get(["t", "t\0", "t\ud800", "é"])) == {"t"}
+
+
+def test_nothing_is_prepared(small: PgVectorStore) -> None:
+    """Behind a pooler the next transaction may have another session, which has not prepared it."""
+    for _ in range(3):
+        small.upsert([replace(TEA, id=str(number)) for number in range(10)])
+    with small._source.connection() as connection:
+        assert connection.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
 
 
 def test_a_table_that_is_not_there_is_named(database: str, table: str, sql: Callable[..., Any]) -> None:

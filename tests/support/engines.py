@@ -50,7 +50,9 @@ class Recording:
 class Failing(Recording):
     """Raises an error for each call that holds an input of a certain kind."""
 
-    def __init__(self, engine: Engine, error: Exception, fails: Callable[[TokenInput], bool] = lambda _: True) -> None:
+    def __init__(
+        self, engine: Engine, error: BaseException, fails: Callable[[TokenInput], bool] = lambda _: True
+    ) -> None:
         super().__init__(engine)
         self.error = error
         self.fails = fails

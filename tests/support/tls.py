@@ -32,7 +32,7 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 
 
 class Proxy(http.server.ThreadingHTTPServer):
-    """Hands on what carries the header, under the path /chroma too, and counts what it refused."""
+    """Hands on what carries the header and is not too large, under the path /chroma too; counts whom it refused."""
 
     daemon_threads = True
     block_on_close = False
@@ -41,6 +41,7 @@ class Proxy(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behind = port
         self.refused = 0
+        self.largest = 2**30
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(certificate, key)
 
@@ -61,6 +62,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != KEY:
             self.server.refused += 1
             self.reply(401, {"Content-Type": "text/plain"}, b"who are you?")
+            return
+        if len(body) > self.server.largest:
+            self.reply(413, {"Content-Type": "text/html"}, b"too large")
             return
         connection = http.client.HTTPConnection("127.0.0.1", self.server.behind, timeout=30)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from chromadb.errors import AuthorizationError, ChromaAuthError
+from chromadb.errors import AuthorizationError, ChromaAuthError, InternalError
 from httpx import HTTPStatusError, RequestError
 
 from e2rank_integrations.errors import StoreError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _REFUSED = (AuthorizationError, ChromaAuthError)
+_TOO_LARGE = 413
 
 
 def asked(method: Callable[..., Any], **arguments: Any) -> Any:  # noqa: ANN401 - Chroma's own results
@@ -36,14 +37,25 @@ def cause(error: BaseException) -> str:
     chain = list(_chain(error))
     if any(isinstance(item, ssl.SSLError) for item in chain) or "CERTIFICATE_VERIFY" in str(error):
         return "the server's certificate is not trusted; give the path of its CA certificates as verify"
-    statuses = [item.response.status_code for item in chain if isinstance(item, HTTPStatusError)]
+    statuses = _statuses(error)
     if any(status in (401, 403) for status in statuses) or any(isinstance(item, _REFUSED) for item in chain):
         return "the server refused the credentials; check the headers, the tenant and the database"
     if statuses:
         return f"the server answered with status {statuses[0]}; check the address, the tenant and the database"
     if any(isinstance(item, RequestError) for item in chain):
         return "the server cannot be reached; check that it runs and its address"
-    return f"{type(error).__name__}; the error that caused this one says why"
+    if isinstance(error, (InternalError, OSError)):
+        return f"{type(error).__name__}; check the paths, their permissions and the disk's room, or the server's log"
+    return f"{type(error).__name__}; a traceback shows its own words"
+
+
+def is_too_large(error: StoreError) -> bool:
+    """Whether a server, or a proxy before it, takes no request of that size."""
+    return _TOO_LARGE in _statuses(error)
+
+
+def _statuses(error: BaseException) -> list[int]:
+    return [item.response.status_code for item in _chain(error) if isinstance(item, HTTPStatusError)]
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -6,7 +6,7 @@ import re
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import chromadb
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from chromadb.api import ClientAPI
     from chromadb.api.models.Collection import Collection
+
+Opened = TypeVar("Opened")
 
 
 def open_collection(
@@ -44,7 +46,7 @@ def open_collection(
 
     Args:
         where: A folder, or a server's `http(s)://host:port`, with the path of a proxy behind it if there is one.
-        name: Of the collection.
+        name: Of the collection; of a new one 3 to 512 letters, digits, dots, hyphens and underscores.
         fingerprint: Of a new collection: the embedding's, as JSON.
         search_ef: Of a new collection: how many candidates its HNSW looks at for one search, at least 1; Chroma's
             default is 100. Give it about twice the `fetch_k` of the searches.
@@ -58,12 +60,19 @@ def open_collection(
         The store; its `close` closes the client that was opened for it.
 
     Raises:
-        InputError: an address, a header or a number that cannot be used.
+        InputError: an address, a name, a header or a number that cannot be used; or a folder's database is to be opened
+            with what only a server takes.
         StoreError: the collection does not exist and is not to be made, or nothing can be opened there.
     """
     expect_count("search_ef", search_ef)
+    if create:
+        _expect_name(name)
     scope = {"tenant": tenant or DEFAULT_TENANT, "database": database or DEFAULT_DATABASE}
-    client = _server(str(where), headers, verify, scope) if _is_address(where) else _folder(where, create, scope)
+    if _is_address(where):
+        client = _server(str(where), headers, verify, scope)
+    else:
+        _expect_no_server(headers, verify)
+        client = _folder(where, create, scope)
     try:
         collection = _made(client, name, fingerprint, search_ef) if create else _existing(client, name)
     except BaseException:
@@ -72,14 +81,28 @@ def open_collection(
     return ChromaStore(collection, closing=partial(close_client, client))
 
 
+def _expect_name(name: str) -> None:
+    """Refuse what Chroma would, whose error a server may not pass on."""
+    if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]", name):
+        raise InputError(
+            f"name: expected 3 to 512 characters, letters and digits of ASCII at both ends and besides them '.', '_' "
+            f"and '-' between, found {name!r:.100}"
+        )
+
+
 def _is_address(where: str | Path) -> bool:
     if isinstance(where, Path):
         return False
     if re.match("https?://", where):
         return True
-    if "://" in where or (re.fullmatch(r"[\w.-]+:\d+/?", where) and not Path(where).exists()):
+    if not where or "://" in where or (re.fullmatch(r"[\w.-]+:\d+/?", where) and not Path(where).exists()):
         raise InputError("where: expected a folder or a server's address, as in http://localhost:8000")
     return False
+
+
+def _expect_no_server(headers: Mapping[str, str] | None, verify: bool | str) -> None:
+    if headers or verify is not True:
+        raise InputError("headers, verify: they are for a server, and where is a folder; leave them out")
 
 
 def _server(address: str, headers: Mapping[str, str] | None, verify: bool | str, scope: Mapping[str, str]) -> ClientAPI:
@@ -117,6 +140,8 @@ def _expect_headers(headers: Mapping[str, str]) -> None:
 
 
 def _folder(where: str | Path, create: bool, scope: Mapping[str, str]) -> ClientAPI:
+    if Path(where).is_file():
+        raise StoreError(f"where: expected a folder, found a file, {str(where)!r}")
     if not create and not Path(where).is_dir():
         raise StoreError(f"there is no folder {str(where)!r} with a Chroma database; index something into it first")
     return _opened(chromadb.PersistentClient, path=str(where), **scope)
@@ -124,14 +149,13 @@ def _folder(where: str | Path, create: bool, scope: Mapping[str, str]) -> Client
 
 def _made(client: ClientAPI, name: str, fingerprint: str | None, search_ef: int | None) -> Collection:
     # In one request, so that two processes may start at once; it leaves an existing collection as it is.
-    collection: Collection = asked(
+    return _opened(
         client.get_or_create_collection,
         name=name,
         metadata=None if fingerprint is None else {FINGERPRINT_KEY: fingerprint},
         configuration={"hnsw": {"space": "cosine"} | ({} if search_ef is None else {"ef_search": search_ef})},
         embedding_function=None,
     )
-    return collection
 
 
 def _existing(client: ClientAPI, name: str) -> Collection:
@@ -147,9 +171,9 @@ def _existing(client: ClientAPI, name: str) -> Collection:
         raise StoreError(f"Chroma failed to get_collection: {cause(error)}") from error
 
 
-def _opened(kind: Callable[..., ClientAPI], **arguments: Any) -> ClientAPI:
+def _opened(method: Callable[..., Opened], **arguments: Any) -> Opened:
     try:
-        return kind(**arguments)
+        return method(**arguments)
     except Exception as error:
         raise StoreError(f"Chroma cannot be opened: {cause(error)}") from error
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from e2rank_integrations.errors import InputError, StoreError
 from e2rank_integrations.stores.base import SAMPLE_RECORDS, without_stale_vectors
-from e2rank_integrations.stores.chroma.asking import asked
+from e2rank_integrations.stores.chroma.asking import asked, is_too_large
 from e2rank_integrations.stores.trust import FINGERPRINT_KEY
 from e2rank_integrations.stores.writing import expect_records, parts
 from e2rank_integrations.values import Candidate
@@ -122,13 +122,28 @@ class ChromaStore:
             InputError: a record without id or vector, an id twice, or a number among the metadata that Chroma would
                 change; nothing is written.
             VectorError: a vector of another width than the first, not finite, or of length zero; nothing is written.
-            StoreError: Chroma refuses; the batches before are written.
+            StoreError: Chroma refuses, or a record alone is too large for it; the batches before are written.
         """
         expect_records(records)
         _expect_exact_numbers(records)
         client = self._collection._client  # noqa: SLF001 - a collection says its server's limits nowhere else
         for part in parts(records, max(1, asked(client.get_max_batch_size) if records else 1)):
-            self._write(part)
+            self._write_in_halves(part)
+
+    def _write_in_halves(self, records: Sequence[Candidate]) -> None:
+        """Write a batch; one that is too large for the server in bytes, which it does not say before, half by half."""
+        try:
+            self._write(records)
+        except StoreError as error:
+            if not is_too_large(error):
+                raise
+            if len(records) == 1:
+                raise StoreError(
+                    f"record {records[0].id!r}: the server takes no request as large as this record alone; split its "
+                    f"text, or raise the limit of the server and of the proxy before it"
+                ) from error
+            for half in parts(records, math.ceil(len(records) / 2)):
+                self._write_in_halves(half)
 
     def _write(self, records: Sequence[Candidate]) -> None:
         ids = [str(record.id) for record in records]

@@ -50,7 +50,8 @@ class Address:
         ours = self._ours()
         with ours.lock:
             if ours.connection is None or ours.connection.closed:
-                ours.connection = psycopg.connect(self._conninfo, autocommit=True)
+                # Nothing is prepared: behind a pooler such as PgBouncer the next transaction has another session.
+                ours.connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
             yield ours.connection
 
     def close(self) -> None:

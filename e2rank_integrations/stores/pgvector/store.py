@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
-from psycopg.errors import DataError
+from psycopg.errors import DataError, ProgramLimitExceeded
 
 from e2rank_integrations.errors import StoreError
 from e2rank_integrations.stores.base import SAMPLE_RECORDS
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _ONE_MAKER = sql.SQL("SELECT pg_advisory_xact_lock(hashtext('e2rank_integrations'))")
 _EXTENSION = sql.SQL("SELECT 1 FROM pg_extension WHERE extname = 'vector'")
+_OF_ONE_RECORD = (DataError, ProgramLimitExceeded, TypeError, ValueError)
+"""What PostgreSQL or its client says of a value that cannot be kept."""
 
 
 class PgVectorStore:
@@ -198,7 +200,7 @@ class PgVectorStore:
         Raises:
             StoreError: PostgreSQL refuses.
         """
-        wanted = list(dict.fromkeys(ids))
+        wanted = [id_ for id_ in dict.fromkeys(ids) if _is_storable(id_)]
         if not wanted:
             return {}
         try:
@@ -238,17 +240,35 @@ class PgVectorStore:
             InputError: a record without id or vector, or an id twice.
             VectorError: a vector of another width than the first, not finite, or of length zero.
             StoreError: the table is shared by several collections, the connection is within a transaction, or
-                PostgreSQL refuses.
+                PostgreSQL refuses. A record that it cannot keep is named: one with NUL or a lone surrogate in id, text
+                or metadata, or with an id of more than some 2,700 bytes.
         """
         if self._statements.only:
             raise StoreError("several collections share this table; write to it with what made it")
         expect_records(records)
         if not records:
             return
+        try:
+            self._write(records)
+        except StoreError as error:
+            if isinstance(error.__cause__, _OF_ONE_RECORD):
+                self._expect_storable(records)
+            raise
+
+    def _write(self, records: Sequence[Candidate]) -> None:
         # In one order, so that two writers of the same ids wait for each other rather than in a circle.
         ordered = sorted(records, key=lambda record: str(record.id))
         with self._asked("upsert", writing=True) as (connection, table), connection.cursor() as cursor:
             cursor.executemany(self._statements.upsert(table), map(self._statements.row, ordered))
+
+    def _expect_storable(self, records: Sequence[Candidate]) -> None:
+        """Write each by itself, and take it back, to name the first that cannot be kept."""
+        for record in records:
+            try:
+                with self._asked("upsert") as (connection, table):
+                    rows(connection, self._statements.upsert(table), self._statements.row(record))
+            except StoreError as error:
+                raise StoreError(f"record {record.id!r:.100}: {error}") from error.__cause__
 
     def count(self) -> int:
         """How many rows there are.
@@ -298,3 +318,8 @@ class PgVectorStore:
             with self._asked("find the table") as (_, seen):
                 pass
         return seen
+
+
+def _is_storable(id_: str) -> bool:
+    """Whether there may be a row of this id: text of PostgreSQL holds neither NUL nor lone surrogates."""
+    return "\0" not in id_ and id_.encode(errors="ignore").decode() == id_
