@@ -54,7 +54,7 @@ class IndexReport:
         if foreign > 0:
             lines.append(f"{foreign:,} of the records are not of this corpus as it is now")
         if self.replaced:
-            lines.append(f"{self.replaced:,} records of before are gone: replaced by rows of the same ids, or deleted")
+            lines.append(f"{self.replaced:,} records of before were replaced by rows of the same ids, or deleted")
         if self.errors:
             lines.append(f"{self.errors:,} of {self.rows:,} rows could not be used")
         return lines

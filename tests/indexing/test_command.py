@@ -157,7 +157,7 @@ def test_restart_begins_again(place: Place, options: list[str], capsys: pytest.C
         (["--text-field", "body"], "no text under 'body'"),
         (["--chroma-header", "Authorization=E2RANK_NO_SUCH_VARIABLE"], "--chroma-header"),
         (["--chroma-header", "Authorization"], "--chroma-header"),
-        (["--collection", "no name!"], "name: expected 3 to 512 characters"),
+        (["--collection", "no name!"], "name: expected 3 to 512 ASCII letters"),
         (["--chroma", ""], "where: expected a folder"),
         (["--chroma-ca", "ca.pem"], "they are for a server"),
         (["--chroma", "http://127.0.0.1:9"], "cannot be reached"),

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from e2rank_integrations import E2RankEncoder, Reranker, Searcher
+from e2rank_integrations.engines.base import Engine
 from e2rank_integrations.errors import InputError, NonFiniteError, StoreError, StoreMismatchError
 from e2rank_integrations.indexing import embedding
 from e2rank_integrations.indexing.embedding import embed_here
@@ -25,7 +26,6 @@ from e2rank_integrations.indexing.sources import open_source
 from e2rank_integrations.stores.base import TEXT_HASH_KEY, text_hash
 from e2rank_integrations.values import Candidate, Encoded, Usage
 from tests.indexing.conftest import COLLECTION, Killed, Memory, Place, expect_same, rows, write_lines
-from tests.stores.conftest import other_qwen, server_port  # noqa: F401 - fixtures
 from tests.support.engines import Failing, Recording
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def test_what_an_existing_record_had_is_replaced(place: Place, qwen_encoder: E2R
     report = place.index(qwen_encoder, restart=True)
     assert (report.written, report.stored, report.replaced) == (1, 10, 1)
     assert "9 of the records are not of this corpus" in str(report)
-    assert "1 records of before are gone: replaced by rows of the same ids" in str(report)
+    assert "1 records of before were replaced by rows of the same ids" in str(report)
     record = place.records()["d1"]
     assert (record.text, record.metadata) == ("Changed", {"lang": "en", TEXT_HASH_KEY: text_hash("Changed")})
 
@@ -173,7 +173,11 @@ def test_a_corpus_with_other_fields_stops_at_once(place: Place, qwen_encoder: E2
     assert place.errors() == []
 
 
-@pytest.mark.parametrize("content", [b"[\n{},\n]", b"id,text\na,b\n", gzip.compress(b'{"_id": "a", "text": "x"}\n')])
+@pytest.mark.parametrize(
+    "content",
+    [b"[\n{},\n]", b"id,text\na,b\n", gzip.compress(b'{"_id": "a", "text": "x"}\n')],
+    ids=["an array", "CSV", "packed"],
+)
 def test_a_corpus_of_another_kind_stops_at_once(place: Place, qwen_encoder: E2RankEncoder, content: bytes) -> None:
     """An array, a table with commas, a packed file: names of fields would not help."""
     place.corpus.write_bytes(content)
@@ -312,7 +316,7 @@ def test_a_part_has_at_least_one_row(place: Place, qwen_encoder: E2RankEncoder) 
 # Any size of corpus and part, and a kill at any step.
 
 
-class Hashing:
+class Hashing(Engine):
     """Vectors that are a hash of the ids, unit, of the model's width: fast, and another one for each text."""
 
     def encode(self, inputs: Sequence[TokenInput]) -> Encoded:

@@ -9,17 +9,6 @@ from langchain_chroma import Chroma
 
 from e2rank_integrations.langchain import E2RankEmbeddings, E2RankReranker
 from tests.langchain.helpers import documents
-from tests.stores.conftest import (
-    client,
-    encoder,
-    memory,
-    other_qwen,
-    passage_vectors,
-    recording,
-    remembering,
-    server_port,
-    unchecked,
-)
 from tests.support.chroma import unique_name
 from tests.support.passages import IDS, METADATAS, TEXTS
 
@@ -30,18 +19,6 @@ if TYPE_CHECKING:
 
     from e2rank_integrations import E2RankEncoder
     from e2rank_integrations.values import Matrix
-
-__all__ = [
-    "client",
-    "encoder",
-    "memory",
-    "other_qwen",
-    "passage_vectors",
-    "recording",
-    "remembering",
-    "server_port",
-    "unchecked",
-]
 
 
 @pytest.fixture

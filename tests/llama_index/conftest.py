@@ -11,17 +11,6 @@ from llama_index.vector_stores.chroma import ChromaVectorStore
 
 from e2rank_integrations.llama_index import E2RankEmbedding, E2RankRerank
 from tests.llama_index.helpers import KINDS, found_nodes, text_nodes
-from tests.stores.conftest import (
-    client,
-    encoder,
-    memory,
-    other_qwen,
-    passage_vectors,
-    recording,
-    remembering,
-    server_port,
-    unchecked,
-)
 from tests.support.chroma import unique_name
 
 if TYPE_CHECKING:
@@ -31,18 +20,6 @@ if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, NodeWithScore, TextNode
 
     from e2rank_integrations import E2RankEncoder
-
-__all__ = [
-    "client",
-    "encoder",
-    "memory",
-    "other_qwen",
-    "passage_vectors",
-    "recording",
-    "remembering",
-    "server_port",
-    "unchecked",
-]
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2rank_integrations import RemoteEngine
-from tests.stores.conftest import other_qwen
 from tests.support.gguf import write_gguf
 from tests.support.models import save_qwen3
 from tests.support.servers import llama_server, vllm_server
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from e2rank_integrations import E2RankEncoder
-
-__all__ = ["other_qwen"]
 
 VLLM = os.environ.get("E2RANK_VLLM")
 """The Python of an environment with vLLM, which is then tested instead of llama.cpp's server."""

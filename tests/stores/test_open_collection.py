@@ -107,7 +107,7 @@ def test_what_is_no_database_is_a_store_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["ab", "my docs", "-abc", "abc.", "é" * 3, "n" * 513, "abc\n"])
 def test_a_name_that_no_collection_may_have_is_an_input_error(where: str, name: str) -> None:
     """With the rule, before anything is made."""
-    with pytest.raises(InputError, match="name: expected 3 to 512 characters"):
+    with pytest.raises(InputError, match="name: expected 3 to 512 ASCII letters"):
         open_collection(where, name)
 
 

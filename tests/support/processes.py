@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 ATTEMPTS = 3
 """A free port may be taken by someone else between asking for it and using it."""
 
+# This process's own ports, lest the server of another process of the tests answers in the place of one that is still
+# starting; and below those that a system gives to who asks for any.
 _first = 10_000 + os.getpid() % 1000 * 20
 _ports = cycle(range(_first, _first + 20))
-# This process's own, lest the server of another process of the tests answers in the place of one that is still
-# starting; and below those that a system gives to who asks for any.
 
 PATIENCE = 60.0
 """Seconds within which a server must answer; most take a second or two."""

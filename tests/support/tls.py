@@ -5,10 +5,11 @@ from __future__ import annotations
 import http.client
 import http.server
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,10 +47,22 @@ class Proxy(http.server.ThreadingHTTPServer):
         self.context.load_cert_chain(certificate, key)
 
     def finish_request(self, request, client_address) -> None:  # in the connection's own thread
-        try:
-            with self.context.wrap_socket(request, server_side=True) as secure:
+        secured = self.context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        with suppress(OSError), secured as secure:  # a client that does not trust the certificate hangs up
+            try:
+                secure.do_handshake()
+            except ssl.SSLError:
+                _hear_out(secure)
+            else:
                 super().finish_request(secure, client_address)
-        except OSError:  # a client that does not trust the certificate hangs up
+
+
+def _hear_out(refused: ssl.SSLSocket) -> None:
+    """Read what a client still says: closed with words unread, a connection is reset, and why may never be read."""
+    with socket.socket(fileno=refused.detach()) as plain:
+        plain.settimeout(30)
+        plain.shutdown(socket.SHUT_WR)
+        while plain.recv(1 << 12):
             pass
 
 

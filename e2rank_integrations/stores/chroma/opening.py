@@ -85,8 +85,8 @@ def _expect_name(name: str) -> None:
     """Refuse what Chroma would, whose error a server may not pass on."""
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]", name):
         raise InputError(
-            f"name: expected 3 to 512 characters, letters and digits of ASCII at both ends and besides them '.', '_' "
-            f"and '-' between, found {name!r:.100}"
+            f"name: expected 3 to 512 ASCII letters, digits, '.', '_' and '-', with a letter or a digit at both ends, "
+            f"found {name!r:.100}"
         )
 
 
