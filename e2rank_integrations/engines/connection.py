@@ -39,7 +39,6 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
 """Seconds that are waited at most before a retry, also where the server asks for more."""
 
-
 # 408 is no fault of the request, unlike any other 4xx: the server, or a proxy, waited too long for it.
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _NOT_MEANT_TO = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
@@ -293,9 +292,11 @@ def _pause(failures: int, asked: float | None) -> float:
 
 def _retry_after(value: str | None) -> float | None:
     """Seconds, from a header that holds seconds or a date; None where it holds neither."""
+    if value is None:
+        return None
     try:
-        if value is None or value.strip().isdigit():
-            return None if value is None else float(value)
+        if value.strip().isdigit():
+            return float(value)
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
     except (OSError, OverflowError, ValueError):
         return None
