@@ -13,7 +13,13 @@ from pydantic import ValidationError
 
 from e2rank_integrations import Candidate, DiskCache, E2RankEncoder, MemoryCache
 from e2rank_integrations.engines.base import engine_identity
-from e2rank_integrations.errors import InputError, NonFiniteError, ServerMismatchError, StoreMismatchError
+from e2rank_integrations.errors import (
+    CheckpointError,
+    InputError,
+    NonFiniteError,
+    ServerMismatchError,
+    StoreMismatchError,
+)
 from e2rank_integrations.langchain import E2RankEmbeddings
 from e2rank_integrations.stores import expect_same_embedding
 from e2rank_integrations.values import Encoded, Usage
@@ -131,7 +137,7 @@ def test_an_engine_may_vouch_for_the_files(qwen_encoder: E2RankEncoder, qwen_fol
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_bytes((qwen_folder / name).read_bytes())
     assert E2RankEncoder(str(tmp_path), custom_engine=Seeded()).fingerprint.weights is None
-    with pytest.raises(Exception, match="safetensors"):
+    with pytest.raises(CheckpointError, match="safetensors"):
         _ = E2RankEncoder(str(tmp_path), custom_engine=engine).fingerprint
 
 
