@@ -36,9 +36,11 @@ def expect_rows(vectors: Matrix, inputs: int, width: int) -> None:
     """Refuse what an engine brought, unless it is a finite row for each input, as wide as the model.
 
     Raises:
-        ServerMismatchError: another width, or another number of rows.
+        ServerMismatchError: another shape than (inputs, width).
         NonFiniteError: NaN or infinity.
     """
+    if vectors.ndim != 2:  # noqa: PLR2004
+        raise ServerMismatchError(f"expected an array of rows, found one of {vectors.ndim} dimensions; mend the engine")
     rows, found = vectors.shape
     if found != width:
         raise ServerMismatchError(

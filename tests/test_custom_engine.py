@@ -164,6 +164,7 @@ def test_an_engine_that_cannot_be_told_from_others_must_say(qwen_encoder: E2Rank
         (lambda rows: rows[:1], ServerMismatchError, "each of 2 inputs, found 1"),
         (lambda rows: rows[[0, 1, 1]], ServerMismatchError, "each of 2 inputs, found 3"),
         (lambda rows: rows[:, :32], ServerMismatchError, "width 64, found 32"),
+        (lambda rows: rows[0], ServerMismatchError, "found one of 1 dimensions"),
         (lambda rows: rows * np.nan, NonFiniteError, "the engine returned NaN or infinity"),
         (lambda rows: rows * np.inf, NonFiniteError, "the engine returned NaN or infinity"),
     ],
