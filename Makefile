@@ -76,7 +76,7 @@ test-hub: export HF_HUB_OFFLINE := 0
 test-hub: $(VENV)/.dev  ## Check the real E2Rank-0.6B against its golden figures; downloads 1.2 GB
 	$(PY) -m pytest -m hub -s
 
-test-lowest: $(LOWEST)/.dev  ## Run the tests with the lowest supported versions, but those named above
+test-lowest: $(LOWEST)/.dev  ## Run the tests with the lowest supported versions, but those that ask little of them
 	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider -W default \
 	    $(addprefix --ignore=tests/,$(SPARED))
 

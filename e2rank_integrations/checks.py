@@ -11,6 +11,9 @@ from e2rank_integrations.errors import InputError, NonFiniteError, ServerMismatc
 if TYPE_CHECKING:
     from e2rank_integrations.values import Matrix
 
+NORM_TOLERANCE = 0.02
+"""How far from 1 the length of a vector of another's engine may be: half precision has rounded it."""
+
 
 def expect_count(name: str, value: object) -> None:
     """Refuse what is neither None nor a positive integer.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from e2rank_integrations.checks import expect_positive
+from e2rank_integrations.checks import NORM_TOLERANCE, expect_positive
 from e2rank_integrations.encoder import DEFAULT_MODEL, E2RankEncoder
 from e2rank_integrations.engines.registry import local_engine
 from e2rank_integrations.errors import InputError, ServerMismatchError
@@ -30,7 +30,6 @@ LEAST_COSINE = 0.999
 """Of a server's vector to this process's; bfloat16 against float32 gives .9998."""
 
 _ROUNDED = 0.95
-_FAR_FROM_UNIT = 0.02  # half precision has rounded the vectors
 _SHORT = 64
 
 QUERY = "which river flows through the town"
@@ -132,7 +131,7 @@ def _expect_room(encoder: E2RankEncoder, served: Served | None) -> None:
 
 def _expect_units(vectors: npt.NDArray[np.float32]) -> None:
     lengths = np.linalg.norm(vectors, axis=1)
-    far = lengths[np.abs(lengths - 1) > _FAR_FROM_UNIT]
+    far = lengths[np.abs(lengths - 1) > NORM_TOLERANCE]
     if len(far):
         raise ServerMismatchError(
             f"expected vectors of length 1, found {far[0]:.3g}: the engine does not normalise; have it do so"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from e2rank_integrations.checks import NORM_TOLERANCE
 from e2rank_integrations.errors import MissingExtraError, NonFiniteError, ProtocolError, ServerMismatchError
 
 try:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from e2rank_integrations.values import Matrix, TokenInput, Vector
-
-NORM_TOLERANCE = 0.02
-"""How far from 1 the length of a server's vector may be: half precision has rounded it."""
 
 _FRAME_TOKENS = 2  # what a tokenizer puts around a text: one at its end, or one at either
 
