@@ -151,7 +151,7 @@ class E2RankEncoder:
     @property
     def engine(self) -> Engine:
         """Where the model runs; behind the document cache, if there is one."""
-        engine = self.custom_engine or self._engine_here()
+        engine = self._engine_here() if self.custom_engine is None else self.custom_engine
         return engine if self._cached_vectors is None else CachedEngine(engine, self._cached_vectors)
 
     def _engine_here(self) -> Engine:

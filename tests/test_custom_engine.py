@@ -155,6 +155,17 @@ def test_an_engine_that_cannot_be_told_from_others_must_say(qwen_encoder: E2Rank
     assert replace(qwen_encoder, custom_engine=named).fingerprint.weights is None
 
 
+def test_an_engine_that_counts_as_false_is_one_all_the_same(qwen_encoder: E2RankEncoder) -> None:
+    """Such as one that tells how many calls wait, by `len`: the model is not loaded here in its place."""
+
+    class Idle(Seeded):
+        def __len__(self) -> int:
+            return 0
+
+    found = replace(qwen_encoder, custom_engine=Idle()).encode_documents(TEXTS)
+    np.testing.assert_array_equal(found, replace(qwen_encoder, custom_engine=Seeded()).encode_documents(TEXTS))
+
+
 # What it brings.
 
 
